@@ -14,9 +14,10 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from longreward.builtin.documents import make_document
 from longreward.builtin.gold import GoldRow
@@ -26,6 +27,7 @@ from longreward.errors import DataError, StateError
 from longreward.utils.jsonl import open_atomic, to_line
 
 DOCUMENTS, QUESTIONS_PER_DOCUMENT = 500, 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,12 @@ def write_corpus(
 
 def read_gold(path: Path) -> dict[int, GoldRow]:
     """Return the rows of a `gold.jsonl` by their idx; raises DataError, with the line, for any other row."""
-    rows: dict[int, GoldRow] = {}
+    return read_gold_rows(path, _gold_from_json)
+
+
+def read_gold_rows(path: Path, parse: Callable[[dict[str, Any]], T]) -> dict[int, T]:
+    """Return the parsed rows of a file of gold facts by their idx; raises DataError, with the line, for a bad row."""
+    rows: dict[int, T] = {}
     try:
         # `splitlines` also splits at U+2028 and others, which a JSON string may contain.
         lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
@@ -91,16 +98,20 @@ def read_gold(path: Path) -> dict[int, GoldRow]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            rows[row["idx"]] = GoldRow(
-                idx=row["idx"],
-                answer=row["answer"],
-                facts=tuple(Fact(*fact) for fact in row["facts"]),
-                document_facts=tuple(Fact(*fact) for fact in row["document_facts"]),
-                scenery=tuple(row["scenery"]),
-            )
+            rows[row["idx"]] = parse(row)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not a row of gold.jsonl ({error!r})") from error
     return rows
+
+
+def _gold_from_json(row: dict[str, Any]) -> GoldRow:
+    return GoldRow(
+        idx=row["idx"],
+        answer=row["answer"],
+        facts=tuple(Fact(*fact) for fact in row["facts"]),
+        document_facts=tuple(Fact(*fact) for fact in row["document_facts"]),
+        scenery=tuple(row["scenery"]),
+    )
 
 
 def main() -> None:

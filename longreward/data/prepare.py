@@ -5,6 +5,7 @@
 The source is read once, one record at a time. About 640 bytes (a few hashes) per record stay in memory.
 """
 
+import fnmatch
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -62,6 +63,10 @@ class PrepareConfig(Config):
     heldout_share: float = Field(default=0.1, ge=0, le=1)
     """Share of the documents that only `evaluate` uses. The rest trains `sft`."""
 
+    heldout_documents: str | None = None
+    """A pattern of document names (`heldout-*`) that only `evaluate` uses, for data with held-out documents of its own.
+    heldout_share must then be 0: the other documents are divided between `sft` and the preference split."""
+
     max_preference: int | None = Field(default=None, ge=1)
     """Maximum number of preference prompts (each costs judge calls); null: all."""
 
@@ -90,6 +95,11 @@ class PrepareConfig(Config):
     def _check_combinations(self) -> "PrepareConfig":
         if self.preference_share + self.heldout_share > 1:
             raise ValueError("preference_share and heldout_share add up to more than 1")
+        if self.heldout_documents is not None and self.heldout_share > 0:
+            raise ValueError(
+                f"heldout_documents is {self.heldout_documents!r} and heldout_share {self.heldout_share:g}: set "
+                "heldout_share to 0, or remove heldout_documents"
+            )
         if self.pairs.source is not None and self.responses is not None:
             raise ValueError(
                 "responses and pairs.source are both set, and given pairs need no responses: remove one of them"
@@ -102,7 +112,7 @@ class PrepareConfig(Config):
         expected: dict[Split, bool] = {
             "sft": self.preference_share + self.heldout_share < 1,
             "preference": self.preference_share > 0,
-            "heldout": self.heldout_share > 0,
+            "heldout": self.heldout_share > 0 or self.heldout_documents is not None,
         }
         return {split for split in SPLITS if expected[split]}
 
@@ -251,7 +261,12 @@ def open_prompt_source(config: PrepareConfig, root: Path) -> Source:
 
 
 def assign_split(config: PrepareConfig, document: str) -> Split:
-    """Return the split of a document from a hash of its name and the seed, independent of all other documents."""
+    """Return the split of a document from a hash of its name and the seed, independent of all other documents.
+
+    Documents whose names match `prepare.heldout_documents` are held out.
+    """
+    if config.heldout_documents is not None and fnmatch.fnmatchcase(document, config.heldout_documents):
+        return "heldout"
     digest = hashlib.sha256(f"{config.seed}\0{document}".encode("utf-8", "surrogatepass")).digest()
     position = int.from_bytes(digest[:8]) / 2**64  # uniform in [0, 1)
     if position < config.heldout_share:
@@ -303,6 +318,11 @@ def _check_splits(config: PrepareConfig, report: PrepareReport) -> None:
     empty = [split for split in SPLITS if split in config.expected_splits and not report.splits[split]]
     if not empty:
         return
+    if empty[0] == "heldout" and config.heldout_documents is not None:
+        raise DataError(
+            f"no document of {config.source} has a name that matches prepare.heldout_documents "
+            f"({config.heldout_documents!r})"
+        )
     documents = set().union(*report.documents.values())
     remedy = "add documents"
     for seed in range(MAX_SEEDS_TRIED):

@@ -61,7 +61,7 @@ class EvaluateConfig(Config):
     """Answers per prompt at temperatures above 0; one if greedy."""
 
     gold: str | None = None
-    """Gold facts of the built-in corpus, a jsonl file under data/raw; null if the data has none."""
+    """Gold facts of the built-in or the natural corpus, a jsonl file under data/raw; null if the data has none."""
 
     bootstrap_resamples: int = Field(default=2000, ge=100)
     """Resamples of the held-out documents per confidence interval."""

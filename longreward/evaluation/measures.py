@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,23 @@ class AnswerMeasures:
 
 
 def load_gold_measures(path: Path) -> GoldMeasures:
-    """Load the gold facts of the built-in corpus, `gold.jsonl`. Raises DataError."""
+    """Load the gold facts of the built-in or the natural corpus, `gold.jsonl`. Raises DataError."""
     from longreward.builtin.corpus import read_gold
     from longreward.builtin.gold import measure_against_gold
+    from longreward.builtin.natural_corpus import is_natural_gold, read_natural_gold
+    from longreward.builtin.natural_gold import measure_natural
 
-    rows = {str(idx): row for idx, row in read_gold(path).items()}
+    measures: dict[str, Callable[[str], Any]]
+    if is_natural_gold(path):
+        measures = {str(idx): partial(measure_natural, row=row) for idx, row in read_natural_gold(path).items()}
+    else:
+        measures = {str(idx): partial(measure_against_gold, row=row) for idx, row in read_gold(path).items()}
 
     def measure(example_id: str, text: str) -> Mapping[Measure, float] | None:
-        row = rows.get(example_id)
-        if row is None:
+        measure_text = measures.get(example_id)
+        if measure_text is None:
             return None
-        result = measure_against_gold(text, row)
+        result = measure_text(text)
         return {"recall": result.recall, "unsupported": result.unsupported, "exact": float(result.exact)}
 
     return measure

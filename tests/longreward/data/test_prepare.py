@@ -75,6 +75,18 @@ def test_assign_split_depends_on_document_and_seed_only() -> None:
     assert {assign_split(config, f"doc{n}") for n in range(100)} == {"sft", "preference", "heldout"}
 
 
+def test_named_documents_are_held_out(tmp_path: Path) -> None:
+    rows = [row(n, document=str(n)) | {"document": f"{'heldout' if n < 10 else 'train'}-{n}"} for n in range(60)]
+    settings = {"heldout_documents": "heldout-*", "heldout_share": 0.0, "preference_share": 0.5}
+    report = run_rows(tmp_path, rows, **settings)
+    assert report.documents["heldout"] == {f"heldout-{n}" for n in range(10)}
+    assert min(len(report.documents[split]) for split in ("sft", "preference")) > 10
+    with pytest.raises(DataError, match=r"matches prepare.heldout_documents \('test-\*'\)"):
+        run_rows(tmp_path, rows, **settings | {"heldout_documents": "test-*"})
+    with pytest.raises(ValueError, match="set heldout_share to 0"):
+        PrepareConfig(heldout_documents="heldout-*")
+
+
 def test_bad_records_listed_with_line_and_reason(tmp_path: Path) -> None:
     rows: list[dict[str, Any] | str] = [row(n) for n in range(100)]
     rows[3] = '{"idx": 3, "query": '

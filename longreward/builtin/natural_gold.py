@@ -1,0 +1,256 @@
+"""Gold measures of free text: compare a response of a real model with the facts of a natural document.
+
+    >>> measure_natural("The committee met on May 3rd.", row)     # the document: "held on 3 May"
+    GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.0)
+
+The claims of a response are its distinct sentences with a name, a date, a time, a number or a value of a fact. A claim
+is unsupported if
+
+- it has a name, date, time or number that neither the document nor the question has, or first and last name of two
+  different people; or
+- it states a fact of the document with a wrong value: another value of the same kind next to a word for the fact's
+  attribute, or the values of two entities exchanged.
+
+A fact is recalled if a sentence has its value in any form ("May 3rd", "thirty-eight", "Voss"), not negated, not next to
+another entity's name, and if no sentence states another value of the fact. A superseded value may be named as one
+("moved from 2 April to 3 May").
+
+Limits: sentences without such mentions are no claims, so that an invention in plain words ("because it rained") costs
+recall only; a true value in a false sentence about something that is no fact of the document is not noticed.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from longreward.builtin.gold import GoldMeasures
+from longreward.builtin.mentions import find_figures, find_names, split_sentences, words_of
+from longreward.builtin.natural_documents import NaturalFact
+
+_CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas|then)\b|\b(?:and|but|while|whereas|then|than)\b|,(?!\d)")
+_NEGATION = re.compile(r"\b(?:not|never|no longer|rather than|instead of|neither|nor)\b|n['’]t\b", re.IGNORECASE)
+_SUPERSEDED = re.compile(
+    r"\b(?:not|never|rather|instead|original\w*|initial\w*|plan\w*|first|earlier|previous\w*|from|intend\w*|meant|"
+    r"schedul\w*|suppos\w*|expect\w*|hoped?|predict\w*|than|against|compared|mistake\w*|wrong\w*|withdrawn|until|before|"
+    r"old|unlike|although|despite|announced|had been|correct\w*|short of|below)\b|n['’]t\b",
+    re.IGNORECASE,
+)
+_CONTEXT_CHARACTERS = 45  # before a value, in which a negation or a word for a superseded value counts
+_BARE_WORDS = 8
+"""A sentence of at most this many words is an answer to the question even if it repeats none of its words."""
+_ARTICLES = re.compile(r"^(?:an?|the|my|his|her|their|our)\s+", re.IGNORECASE)
+_FUNCTION_WORDS = frozenset(words_of("a an the of in on at to for by with and or my his her their our from is was"))
+
+
+@dataclass(frozen=True)
+class NaturalGoldRow:
+    """The gold answer to a question about a natural document, and all that is true in the document."""
+
+    idx: int
+    kind: str
+    genre: str
+    query: str
+    answer: str
+    facts: tuple[NaturalFact, ...]
+    document_facts: tuple[NaturalFact, ...]
+    people: tuple[str, ...]
+    context: str
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The words of document and question, in lower case."""
+        return frozenset(words_of(f"{self.context} {self.query}"))
+
+    @cached_property
+    def figures(self) -> frozenset[tuple[str, str]]:
+        """The dates, times and numbers of document and question."""
+        return frozenset((figure.kind, figure.value) for figure in find_figures(f"{self.context}\n{self.query}"))
+
+    @cached_property
+    def first_and_last_names(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+        """First names, last names and full names of the people, in lower case."""
+        full = [name.lower() for name in self.people]
+        return (
+            frozenset(name.split()[0] for name in full),
+            frozenset(name.split()[-1] for name in full),
+            frozenset(full),
+        )
+
+
+def measure_natural(response: str, row: NaturalGoldRow) -> GoldMeasures:
+    """Return the gold measures of a response to the row's question."""
+    sentences = {tuple(words_of(text)): _Sentence(text, row) for text in split_sentences(response)}
+    claims = [sentence for sentence in sentences.values() if sentence.is_claim]
+    if not claims:
+        return GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
+    recalled = [fact for fact in row.facts if _is_recalled(fact, claims)]
+    unsupported = [claim for claim in claims if claim.is_unsupported]
+    unasked = [claim for claim in claims if not claim.is_unsupported and not any(map(claim.positions, row.facts))]
+    recall = len(recalled) / len(row.facts)
+    return GoldMeasures(
+        recall=recall,
+        unsupported=len(unsupported) / len(claims),
+        exact=recall == 1.0 and not unsupported,
+        unasked=len(unasked) / len(claims),
+    )
+
+
+def _is_recalled(fact: NaturalFact, claims: Sequence["_Sentence"]) -> bool:
+    return any(claim.states(fact) for claim in claims) and not any(claim.contradicts(fact) for claim in claims)
+
+
+class _Sentence:
+    """A sentence of a response with its figures and names."""
+
+    def __init__(self, text: str, row: NaturalGoldRow) -> None:
+        self.text = text
+        self._lower = text.lower()
+        self._row = row
+        self._figures = find_figures(text)
+        self._names = find_names(text)
+
+    @property
+    def is_claim(self) -> bool:
+        return bool(self._figures or self._names or any(map(self.positions, self._row.document_facts)))
+
+    @property
+    def is_unsupported(self) -> bool:
+        return (
+            any((figure.kind, figure.value) not in self._row.figures for figure in self._figures)
+            or any(word not in self._row.words for run in self._names for word in run)
+            or self._mixes_names()
+            or any(self._has_wrong_value(fact) for fact in self._row.document_facts)
+            or any(self._is_exchanged(fact) for fact in self._row.facts)
+        )
+
+    def positions(self, fact: NaturalFact) -> list[int]:
+        """Return where the sentence has the fact's value."""
+        return [position for form in (fact.value, *fact.forms) for position in self._find(form, fact.kind)]
+
+    def states(self, fact: NaturalFact) -> bool:
+        """Return whether the sentence gives the fact's value as that of its entity."""
+        return any(
+            (fact.negated or not _NEGATION.search(self._before(position)))
+            and self._entity(position, fact) in (None, fact)
+            for position in self.positions(fact)
+        )
+
+    def contradicts(self, fact: NaturalFact) -> bool:
+        """Return whether the sentence gives another value for the fact, as its only one or as an alternative."""
+        return self._has_wrong_value(fact) or any(
+            re.search(r"\bor\b", self._lower[min(right, wrong) : max(right, wrong)])
+            for right in self.positions(fact)
+            for value in fact.wrong
+            for wrong in self._find(value, fact.kind)
+        )
+
+    def _has_wrong_value(self, fact: NaturalFact) -> bool:
+        if self.positions(fact):
+            return False
+        asked = fact in self._row.facts
+        bare = asked and len(self._row.facts) == 1 and len(words_of(self.text)) <= _BARE_WORDS
+        if not bare and not self._mentions(fact.cues):
+            return False
+        for position in self._other_values(fact):
+            if _SUPERSEDED.search(self._before(position)):
+                continue
+            owners = [other for other in self._row.document_facts if position in self.positions(other)]
+            # "The budget of £900 was spent": the value belongs to another fact that the sentence is about.
+            if not any(self._mentions((*owner.cues, *owner.subjects)) for owner in owners):
+                return True
+        return False
+
+    def _other_values(self, fact: NaturalFact) -> Iterator[int]:
+        """Yield where values contradict the fact: those listed as wrong, or any other figure if it alone is asked."""
+        for value in fact.wrong:
+            yield from self._find(value, fact.kind)
+        if self._row.facts == (fact,):
+            yield from (figure.start for figure in self._figures if figure.kind == fact.kind)
+
+    def _is_exchanged(self, fact: NaturalFact) -> bool:
+        """Return whether the fact's value stands with another entity of the question."""
+        positions = self.positions(fact)
+        return bool(positions) and all(self._entity(position, fact) not in (None, fact) for position in positions)
+
+    def _entity(self, position: int, fact: NaturalFact) -> NaturalFact | None:
+        """Return the fact of the question whose entity the value at `position` is about; None if it is open."""
+        facts = [other for other in self._row.facts if other.kind == fact.kind and other.subjects]
+        if not fact.subjects or len(facts) < 2:
+            return None
+        subjects = sorted((start, index) for index, other in enumerate(facts) for start in self._starts(other.subjects))
+        values = sorted((start, index) for index, other in enumerate(facts) for start in self.positions(other))
+        if subjects and len(values) == len(facts) == len({i for _, i in subjects}) and subjects[-1][0] < values[0][0]:
+            # "At A and B, 43 and 24 were counted": in order of their first mentions.
+            order = list(dict.fromkeys(index for _, index in subjects))
+            return facts[order[[start for start, _ in values].index(position)]]
+        in_clause = [(abs(start - position), index) for start, index in subjects if self._same_clause(start, position)]
+        if in_clause:
+            return facts[min(in_clause)[1]]
+        if not subjects and len(values) == len(facts) and [index for _, index in values] != list(range(len(facts))):
+            return facts[[start for start, _ in values].index(position)]
+        return None
+
+    def _same_clause(self, first: int, second: int) -> bool:
+        first, second = sorted((first, second))
+        return not _CLAUSE_END.search(self._lower[first:second])
+
+    def _mixes_names(self) -> bool:
+        first, last, full = self._row.first_and_last_names
+        return any(
+            one in first and two in last and f"{one} {two}" not in full
+            for run in self._names
+            for one, two in pairwise(run)
+        )
+
+    def _mentions(self, prefixes: Sequence[str]) -> bool:
+        return next(self._starts(prefixes), None) is not None
+
+    def _starts(self, prefixes: Sequence[str]) -> Iterator[int]:
+        for prefix in prefixes:
+            for match in re.finditer(rf"\b{re.escape(prefix.lower())}", self._lower):
+                yield match.start()
+
+    def _before(self, position: int) -> str:
+        return self._lower[max(0, position - _CONTEXT_CHARACTERS) : position]
+
+    def _find(self, form: str, kind: str) -> list[int]:
+        """Return where a form of a value occurs."""
+        if kind in ("date", "time", "number"):
+            wanted = find_figures(form)
+            return [
+                figure.start
+                for figure in self._figures
+                if any((figure.kind, figure.value) == (other.kind, other.value) for other in wanted)
+            ]
+        words = words_of(_ARTICLES.sub("", form))
+        pattern = r"\W+".join(map(re.escape, words))
+        # A short form such as "flood" also stands for "flooded" and "floods".
+        if matches := [match.start() for match in re.finditer(rf"\b{pattern}(?:s|es|ed|ing)?\b", self._lower)]:
+            return matches
+        content = [word for word in words if word not in _FUNCTION_WORDS]
+        starts = [re.search(rf"\b{re.escape(_stem(word))}", self._lower) for word in content]
+        if len(content) > 1 and kind == "phrase" and all(starts):
+            return [min(match.start() for match in starts if match)]
+        return []
+
+
+def _stem(word: str) -> str:
+    return re.sub(r"(?:ing|ies|es|ed|s|y)$", "", word) if len(word) > 4 else word
+
+
+def natural_row_from_json(row: dict[str, Any]) -> NaturalGoldRow:
+    """Parse a row of the natural corpus's `gold.jsonl`; raises KeyError or TypeError for any other."""
+    return NaturalGoldRow(
+        **{name: row[name] for name in ("idx", "kind", "genre", "query", "answer", "context")},
+        facts=tuple(map(_fact_from_json, row["facts"])),
+        document_facts=tuple(map(_fact_from_json, row["document_facts"])),
+        people=tuple(row["people"]),
+    )
+
+
+def _fact_from_json(fact: dict[str, Any]) -> NaturalFact:
+    values: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in fact.items()}
+    return NaturalFact(**values)

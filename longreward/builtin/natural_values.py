@@ -1,0 +1,174 @@
+"""Values of the natural corpus: names, dates, times, figures and choices, from disjoint pools for both parts.
+
+    >>> sampler = ValueSampler(random.Random(1), "train", {"tool": ("rake", "spade", "hoe", "fork")})
+    >>> value = sampler.sample("date 1 March..20 April")
+    >>> value.kind, value.text
+    ('date', '9 April')
+
+A specification is one of `person`, `town`, `date FIRST..LAST`, `time 6:30..9:45/5`, `year 1890..1930`,
+`number 120..480/5`, `money 1200..9600/50` and `pool NAME`. Every value belongs to one part: even positions of a list to
+`train`, odd ones to `heldout`, and dates, times and figures by a hash. No document uses a value twice.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Literal
+
+Part = Literal["train", "heldout"]
+Kind = Literal["person", "town", "date", "time", "number", "phrase"]
+"""How a value is matched in a response; a year or a sum of money is a `number`."""
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+MONTHS = _words("January February March April May June July August September October November December")
+_YEAR_OF_DATES = 2023  # any year without 29 February; dates have no year in the texts
+
+WOMEN = _words(
+    "Agnes Beatrix Cora Dilys Edith Frances Greta Hester Imogen Joan Kirsten Lorna Maud Nell Orla Phoebe Rhona "
+    "Sylvia Tamsin Una Verity Winifred Yvonne Zelda Annika Brenda Celia Doris Elspeth Freya Gwen Helga Isobel "
+    "Jessamy Kerstin Leonie Muriel Noreen Ottilie Paula Rowena Sabine Thelma Ursula Viola Wendy Alma Bridget"
+)
+MEN = _words(
+    "Alasdair Barnaby Cedric Duncan Edgar Fergus Gilbert Howard Ivor Jasper Kenneth Leonard Magnus Neville Oswald "
+    "Percy Rupert Sidney Theodore Vincent Wilfred Ambrose Bertram Clement Desmond Ernest Frederick Gordon Humphrey "
+    "Ingmar Jerome Kurt Laurence Mortimer Norbert Orlando Patrick Roland Sebastian Tobias Ulrich Walter Angus Basil "
+    "Conrad Dietrich Eamon Fabian"
+)
+SURNAMES = _words(
+    "Ackland Bexley Catterall Dunmore Eastwick Fairclough Gaskell Hathersage Inglewood Jellicoe Kettering Lockhart "
+    "Maltravers Netherton Oakeshott Pemberton Quennell Ravenhill Satterthwaite Thackeray Underwood Vickery Wetherby "
+    "Yardley Zimmern Ashdown Birtwistle Cullingford Dewhurst Ellacott Fothergill Grimshaw Hollins Ibbotson Jephcott "
+    "Kirkbride Langstaff Micklethwait Nuttall Ormerod Postlethwaite Quested Rushworth Shuttleworth Tillotson Uttley "
+    "Varley Winstanley Yelland Aldridge Bracegirdle Chadwick Drinkwater Entwistle Fernyhough Garside Higginbottom "
+    "Illingworth Jagger Kershaw Lightfoot Murgatroyd Norcliffe Openshaw Pickersgill Ramsbottom Sugden Threlfall "
+    "Unsworth Wainwright Whitworth Yeadon Appleyard Barraclough Copperthwaite Duckworth Earnshaw Fairhurst "
+    "Greenhalgh Haworth Isherwood Jowett Kitching Lonsdale Midgley Naylor Oldroyd Priestley Rawnsley Stansfield "
+    "Tattersall Umpleby Wigglesworth Wolstenholme Arkwright Boothroyd Crowther Dyson Eckersley Firth Gledhill "
+    "Holroyd Iveson"
+)
+TOWNS = _words(
+    "Aldersea Brackenfold Copsley Drayhaven Elmscar Farthingham Gullmouth Hawkstead Inchmere Keldholm Lambsford "
+    "Marshgate Nunthorpe Osterwick Pikehaven Ravenscar Saltcombe Thornaby Ullesby Wychford Ashlock Birkenshaw "
+    "Cragmouth Dovercliff Eskerton Fallowmere Greyholt Harrowick Ivelsham Kestrelby Linthwaite Mossgate Northwold "
+    "Oxmere Pentlow Quarrington Rookhope Stillwater Tarnbeck Uffington Whinmoor Yarrowdale Aysgarth Bellcombe "
+    "Cinderford Dunsop Everley Fenwick Gallowgate Heronsea Ivinghoe Kirkfell Ludstone Merrowdown"
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value as it is printed, with further forms that a response may use.
+
+    `attributes` are what a template may ask for: `{name.last}`, `{name.he}`, `{tool.a}`.
+    """
+
+    kind: Kind
+    text: str
+    forms: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+def part_of(value: str) -> Part:
+    """Return the part that a date, time or figure belongs to: half of them each, independent of the machine."""
+    return "train" if hashlib.sha256(value.encode()).digest()[0] % 2 == 0 else "heldout"
+
+
+class ValueSampler:
+    """Samples the values of one document; no value and no name occurs twice."""
+
+    def __init__(self, rng: random.Random, part: Part, pools: Mapping[str, Sequence[str]]) -> None:
+        self._rng = rng
+        self._part: Part = part
+        self._pools = pools
+        self._used: set[str] = set()
+
+    def sample(self, specification: str) -> Value:
+        """Return a new value. Raises ValueError for an unknown specification or an exhausted pool."""
+        kind, _, argument = specification.partition(" ")
+        match kind:
+            case "person" | "woman" | "man":
+                return self._person(kind)
+            case "town":
+                return _phrase(self._choose(self._of_part(TOWNS)), kind="town")
+            case "pool":
+                return _phrase(self._choose(self._of_part(self._pools[argument])))
+            case "date":
+                first, last = map(_day_of_year, argument.split(".."))
+                return _date(self._choose(self._hashed([_date_text(day) for day in range(first, last + 1)])))
+            case "time":
+                first, last, step = _parse_range(argument, minutes=True)
+                texts = [f"{m // 60}:{m % 60:02d}" for m in range(first, last + 1, step)]
+                return Value("time", self._choose(self._hashed(texts)))
+            case "number" | "year" | "money":
+                first, last, step = _parse_range(argument)
+                figure = int(self._choose(self._hashed([str(n) for n in range(first, last + 1, step)])))
+                return figure_value(figure, kind)
+        raise ValueError(f"unknown kind of value: {specification!r}")
+
+    def _of_part(self, pool: Sequence[str]) -> list[str]:
+        return list(pool[0 if self._part == "train" else 1 :: 2])
+
+    def _hashed(self, texts: Sequence[str]) -> list[str]:
+        return [text for text in texts if part_of(text) == self._part]
+
+    def _choose(self, texts: Sequence[str]) -> str:
+        free = [text for text in texts if text not in self._used]
+        if not free:
+            raise ValueError(f"no value of the part {self._part!r} is left of {len(texts)}: {list(texts)[:5]}")
+        text = self._rng.choice(free)
+        self._used.add(text)
+        return text
+
+    def _person(self, kind: str) -> Value:
+        woman = kind == "woman" or (kind == "person" and self._rng.random() < 0.5)
+        first = self._choose(self._of_part(WOMEN if woman else MEN))
+        last = self._choose(self._of_part(SURNAMES))
+        pronouns = ("she", "her", "her", "Ms") if woman else ("he", "him", "his", "Mr")
+        attributes = dict(zip(("he", "him", "his", "mr"), pronouns, strict=True)) | {"first": first, "last": last}
+        return Value("person", f"{first} {last}", (last, first), attributes)
+
+
+def figure_value(figure: int, kind: str = "number") -> Value:
+    """Return a number, a year or a sum in pounds."""
+    text = str(figure) if kind == "year" else f"{figure:,}"
+    return Value("number", f"£{text}" if kind == "money" else text, attributes={"plain": text})
+
+
+def _phrase(entry: str, kind: Kind = "phrase") -> Value:
+    """Return the value of a pool's entry: the phrase, then further forms after slashes."""
+    text, *forms = (form.strip() for form in entry.split("/"))
+    article = "an" if text[0].lower() in "aeiou" else "a"
+    bare = re.sub(r"^(?:an?|the|my) ", "", text)
+    return Value(kind, text, tuple(forms), {"a": f"{article} {text}", "bare": bare})
+
+
+def _date(text: str) -> Value:
+    day, month = text.split()
+    return Value("date", text, attributes={"us": f"{month} {day}", "month": month})
+
+
+def _date_text(day_of_year: int) -> str:
+    day = date(_YEAR_OF_DATES, 1, 1) + timedelta(days=day_of_year - 1)
+    return f"{day.day} {MONTHS[day.month - 1]}"
+
+
+def _day_of_year(text: str) -> int:
+    day, month = text.split()
+    return date(_YEAR_OF_DATES, MONTHS.index(month) + 1, int(day)).timetuple().tm_yday
+
+
+def _parse_range(text: str, *, minutes: bool = False) -> tuple[int, int, int]:
+    match = re.fullmatch(r"([\d:]+)\.\.([\d:]+)(?:/(\d+))?", text)
+    if match is None:
+        raise ValueError(f"not a range FIRST..LAST or FIRST..LAST/STEP: {text!r}")
+    first, last, step = match.groups()
+    if minutes:
+        first, last = (str(int(t.split(":")[0]) * 60 + int(t.split(":")[1])) for t in (first, last))
+    return int(first), int(last), int(step or 1)

@@ -1,0 +1,150 @@
+"""The natural corpus: reproducible bytes, disjoint parts, answerable questions, lengths."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from longreward.builtin.mentions import find_mentions, words_of
+from longreward.builtin.natural_corpus import sample_natural_questions, write_natural_corpus
+from longreward.builtin.natural_documents import NaturalDocument, genre_names, make_natural_document
+from longreward.builtin.natural_gold import NaturalGoldRow, measure_natural
+from longreward.builtin.natural_values import MEN, SURNAMES, TOWNS, WOMEN, Part
+
+DOCUMENTS = [(part, number) for part in ("train", "heldout") for number in range(60)]
+TOKENS_PER_WORD = 1.35  # SmolLM2's tokenizer on these texts
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[NaturalDocument]:
+    return [make_natural_document(part, number) for part, number in DOCUMENTS]
+
+
+def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+    first = write_natural_corpus(tmp_path / "a", train=8, heldout=4)
+    second = write_natural_corpus(tmp_path / "b", train=8, heldout=4)
+    other = write_natural_corpus(tmp_path / "c", train=8, heldout=4, seed=2)
+    assert first.corpus.read_bytes() == second.corpus.read_bytes() != other.corpus.read_bytes()
+    assert first.gold.read_bytes() == second.gold.read_bytes() != other.gold.read_bytes()
+    assert (first.documents, first.rows) == (12, 48)
+
+
+def test_a_longer_corpus_begins_with_the_same_documents() -> None:
+    assert make_natural_document("train", 5) == make_natural_document("train", 5)
+    assert make_natural_document("train", 5).text != make_natural_document("heldout", 5).text
+    assert len({make_natural_document("train", number).text for number in range(100)}) == 100
+
+
+def test_names_are_in_one_pool() -> None:
+    pools = [*WOMEN, *MEN, *SURNAMES, *TOWNS]
+    assert len(pools) == len(set(pools))
+
+
+def test_parts_share_no_name_or_value_and_no_sentence_with_one(documents: list[NaturalDocument]) -> None:
+    mentions: dict[Part, set[tuple[str, str]]] = {"train": set(), "heldout": set()}
+    values: dict[Part, set[str]] = {"train": set(), "heldout": set()}
+    sentences: dict[Part, set[str]] = {"train": set(), "heldout": set()}
+    for (part, _), document in zip(DOCUMENTS, documents, strict=True):
+        mentions[part] |= find_mentions(re.sub(r"(?m)^\d+\. ", "", document.text))  # without numbers of sections
+        values[part] |= {fact.value for fact in document.facts}
+        for sentence in re.split(r"(?<=[.!?])\s+", document.text):
+            if any(fact.value in sentence for fact in document.facts):
+                sentences[part].add(sentence)
+    assert not mentions["train"] & mentions["heldout"]
+    assert not values["train"] & values["heldout"]
+    assert not sentences["train"] & sentences["heldout"]
+
+
+def test_every_value_is_in_the_text_and_belongs_to_one_fact(documents: list[NaturalDocument]) -> None:
+    for document in documents:
+        for fact in document.facts:
+            assert any(form in document.text for form in (fact.value, *fact.forms)), (document.id, fact)
+            assert fact.value in fact.statement or fact.forms, (document.id, fact)
+
+
+def test_every_gold_answer_is_exact_and_every_distractor_is_wrong(documents: list[NaturalDocument]) -> None:
+    for document in documents:
+        for question in document.questions:
+            row = gold_row(document, question.query)
+            measures = measure_natural(question.answer, row)
+            assert (measures.recall, measures.unsupported, measures.exact) == (1.0, 0.0, True), (question, measures)
+            for fact in question.facts:
+                for wrong in fact.wrong:
+                    if len(question.facts) == 1:
+                        stated = next(form for form in (fact.value, *fact.forms) if form in question.answer)
+                        swapped = measure_natural(question.answer.replace(stated, wrong), row)
+                        assert (swapped.recall, swapped.exact) == (0.0, False), (question, wrong)
+                        assert measure_natural(f"{wrong}.", row).recall == 0.0
+
+
+def test_the_document_itself_has_no_unsupported_claim(documents: list[NaturalDocument]) -> None:
+    for document in documents:
+        for question in document.questions:
+            if question.kind == "single":
+                assert measure_natural(question.answer, gold_row(document, question.query)).unsupported == 0.0
+
+
+def test_questions_use_other_words_than_the_text(documents: list[NaturalDocument]) -> None:
+    """No sentence of a text has all content words of a question about it together with the answer."""
+    for document in documents:
+        sentences = [set(words_of(sentence)) for sentence in re.split(r"(?<=[.!?])\s+", document.text)]
+        names = {word for name in document.people for word in words_of(name)}
+        for question in document.questions:
+            content = {word for word in words_of(question.query) if len(word) > 3} - names
+            answer = set(words_of(question.facts[0].value))
+            copied = [sentence for sentence in sentences if content <= sentence and answer <= sentence]
+            assert not copied, (question.query, copied)
+
+
+def test_every_genre_has_all_kinds_of_questions(documents: list[NaturalDocument]) -> None:
+    assert {document.genre for document in documents} == set(genre_names())
+    for document in documents:
+        assert {question.kind for question in document.questions} == {"single", "two", "list", "open"}
+        assert len({question.query for question in document.questions}) == len(document.questions)
+        assert [question.kind for question in sample_natural_questions(document, 4)] == [
+            "single",
+            "two",
+            "list",
+            "open",
+        ]
+        for question in document.questions:
+            expected = {"single": {1}, "two": {2}, "list": {3, 4, 5}, "open": {3, 4, 5}}[question.kind]
+            assert len(question.facts) in expected, question
+
+
+def test_no_template_syntax_and_no_wrong_article_remain(documents: list[NaturalDocument]) -> None:
+    for document in documents:
+        texts = [document.text, *(text for q in document.questions for text in (q.query, q.answer))]
+        for text in texts:
+            assert not re.search(r"[\[\]{}|]|  | [.,;:?!]|\.\.", text), text
+            assert not re.search(
+                r"\b(?:the|a|an) (?:the|an?)\b|\b[Aa] (?=[aeio])|\ban (?=[bcdfgjklmnpqrstvwxyz])", text
+            ), text
+
+
+def test_lengths_are_in_range(documents: list[NaturalDocument]) -> None:
+    lengths = [TOKENS_PER_WORD * len(document.text.split()) for document in documents]
+    assert 450 < min(lengths) <= max(lengths) < 1500
+
+
+def test_the_bytes_are_the_same_on_every_machine(tmp_path: Path) -> None:
+    """An intended change of a text needs a new digest here."""
+    written = write_natural_corpus(tmp_path, train=12, heldout=12)
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (written.corpus, written.gold)]
+    assert digests == ["d2aa855e6afc2c72", "18daa802f3a28840"]
+
+
+def gold_row(document: NaturalDocument, query: str) -> NaturalGoldRow:
+    (question,) = [question for question in document.questions if question.query == query]
+    return NaturalGoldRow(
+        idx=0,
+        kind=question.kind,
+        genre=document.genre,
+        query=query,
+        answer=question.answer,
+        facts=question.facts,
+        document_facts=document.facts,
+        people=document.people,
+        context=document.text,
+    )
