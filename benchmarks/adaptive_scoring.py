@@ -25,7 +25,7 @@ from longreward.judge import open_judge
 from longreward.pairs.methods import PairConfig
 from longreward.pairs.selection import make_pairs
 from longreward.records import DIMENSIONS, Example, Response, ScoredResponse
-from longreward.reward import ScoreConfig, ScoredExample, score_examples
+from longreward.reward import ScoreConfig, ScoredExample, open_scorer, score_examples
 
 EXAMPLES = Path("data/prepared/preference.jsonl")
 RESPONSES = Path("data/sampled/sampled_responses.jsonl")
@@ -77,7 +77,7 @@ def score(items: Items, config: ScoreConfig) -> tuple[list[ScoredExample], int, 
     async def run(url: str) -> tuple[list[ScoredExample], int, float]:
         started = time.perf_counter()
         async with open_judge(judge_config(url, CONCURRENCY), ledger=None) as judge:
-            scored = [example async for example in score_examples(judge, config, items)]
+            scored = [example async for example in score_examples(judge, open_scorer(config), items)]
             return scored, int(judge.metrics()["calls"]), time.perf_counter() - started
 
     # A server of its own per strategy, so that neither profits from connections of the other.

@@ -23,7 +23,7 @@ from longreward.data.formats import write_examples, write_responses
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, TokenUsage
 from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
-from longreward.reward import ScoreConfig, score_examples
+from longreward.reward import ScoreConfig, open_scorer, score_examples
 from longreward.reward.score_files import ScoreReport, open_scored_files, read_scoring_items
 
 # Ten responses with two ratings, statements, one support and completeness each, and two parts to extract from.
@@ -82,7 +82,9 @@ async def score(folder: Path, requests: int) -> list[float]:
     config = JudgeConfig(max_concurrency=64)
     async with Judge.from_model(model, config, ledger=Ledger(folder / "ledger.sqlite")) as judge:
         with open_scored_files(**files, settings={}, report=ScoreReport()) as write:
-            scoring = score_examples(judge, ScoreConfig(), read_scoring_items(data, responses), progress=None)
+            scoring = score_examples(
+                judge, open_scorer(ScoreConfig()), read_scoring_items(data, responses), progress=None
+            )
             async with contextlib.aclosing(scoring) as scored:
                 async for example in scored:
                     write(example)

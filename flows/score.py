@@ -59,7 +59,7 @@ async def score(run: StageRun) -> None:
     report = write_scored_files(OUT, records, scorer.settings, weights=params.pair.weights)
     require_scores(run, report, judge.name, shards=["score"], usable=params.pair.needs_scores)
     # The workers' metrics replace those of the budget of this process, which paid for nothing then.
-    run.log_metrics(report.metrics() | report.savings.money(params.price_of) | worker_metrics)
+    run.log_metrics(report.metrics() | worker_metrics)
     table.log(run.mlflow, "scores.json")
     run.mlflow.log_traces(traces.rows)
 

@@ -17,12 +17,11 @@ from longreward.data.prepare import PrepareConfig
 from longreward.errors import ConfigError
 from longreward.evaluation.config import EvaluateConfig
 from longreward.judge.config import JudgeConfig
-from longreward.judge.usage import Price, PricesConfig
+from longreward.judge.usage import PricesConfig
 from longreward.models.config import PolicyConfig
 from longreward.models.sampling import SampleConfig
 from longreward.models.server_config import ServerConfig
 from longreward.pairs.methods import PairConfig
-from longreward.records import Dimension
 from longreward.reward.config import ScoreConfig
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.training.dpo import TrainConfig
@@ -105,11 +104,6 @@ class Params(Config):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
-
-    def price_of(self, dimension: Dimension) -> Price | None:
-        """Return the price of the judge of this dimension; None if it is not in `prices`."""
-        judge = self.judge.judge_for(dimension)
-        return self.prices.price_for(judge)
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

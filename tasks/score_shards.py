@@ -32,7 +32,7 @@ async def score_in_shards(
     """Score every response; files of finished shards are in `folder`, the judge's replies in its ledger."""
 
     async def score(shard: Sequence[ScoringItem], on_progress: OnProgress) -> Iterable[ScoredExample]:
-        return [scored async for scored in score_examples(judge, config, shard, scorer=scorer, progress=on_progress)]
+        return [scored async for scored in score_examples(judge, scorer, shard, progress=on_progress)]
 
     return await run_in_shards(
         name,

@@ -82,7 +82,7 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
             report = await score_files(
                 judge, params.score, data=data, responses=responses, out=out, ledger=ledger, progress=update
             )
-    total = report.complete + report.incomplete + report.savings.responses
+    total = report.complete + report.incomplete + report.bounded
     print(f"{out}: {report.complete} of {total} responses have all four scores (queries: {report.prompts})")
     for name, value in report.means().items():
         print(f"  {name:<14}{value:6.2f}")
@@ -100,16 +100,9 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
         print(f"cost: {spent:,.4f} {params.prices.currency}")
     if report.incomplete:
         print(f"{sibling_path(out, 'unscored')}: the other {report.incomplete}, with the reasons")
-    if savings := report.savings.metrics():
-        print(
-            f"{sibling_path(out, 'unscored')}: {savings['not_needed']:.0f} not needed for pairs, with bounds of scores"
-        )
-        print(
-            f"saved: {savings['saved/requests']:.0f} requests, about {savings['saved/requests_estimated']:.0f} with "
-            f"those for statements that were never extracted (about {savings['saved/tokens_estimated']:.0f} tokens)"
-        )
-        for money in report.savings.money(params.price_of).values():
-            print(f"  worth about {money:,.4f} {params.prices.currency}")
+    if report.saved_requests:
+        print(f"{sibling_path(out, 'unscored')}: {report.bounded} not needed for pairs, with bounds of scores")
+        print(f"saved: at least {report.saved_requests} requests")
     report.require_scores(judge.name)
     return 0
 

@@ -35,7 +35,7 @@ HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", 
 class Evaluation:
     """All rows, the conclusion, and whether the champion rule is met."""
 
-    rows: Sequence[MeasureChange]
+    rows: tuple[MeasureChange, ...]
     finding: Finding
     sentence: str
     champion: bool
@@ -108,7 +108,7 @@ def summarize(config: EvaluateConfig, measured: Iterable[AnswerMeasures]) -> Eva
     finding, sentence = summarize_effect(rows)
     champion, reason = _apply_champion_rule(config, rows)
     return Evaluation(
-        rows=rows,
+        rows=tuple(rows),
         finding=finding,
         sentence=sentence,
         champion=champion,

@@ -323,3 +323,21 @@ def extreme_candidates(bounds: Sequence[Bounds | None]) -> tuple[tuple[int, ...]
     worst = tuple(-index for low, index in lows if (low, index) <= highs[0])
     best = tuple(-index for high, index in reversed(highs) if (high, index) >= lows[-1])
     return worst, best
+
+
+def count_saved_requests(responses: Sequence[ScoredResponse]) -> int:
+    """Return how many requests about one example adaptive scoring did not send; equal requests count once.
+
+    The supports of statements that were never listed are not known and do not count.
+    """
+    saved = 0
+    verified: set[str] = set()
+    unverified: set[str] = set()
+    # Equal texts share their requests, so each text counts once.
+    for scored in {scored.response.text: scored for scored in responses}.values():
+        saved += sum(verdict.bounds is not None and not verdict.statements for verdict in scored.verdicts.values())
+        for statement in scored.verdicts["faithfulness"].statements:
+            # An unreadable support has another reason: its request was sent.
+            is_open = statement.support is None and (statement.reason or "").startswith(NOT_NEEDED)
+            (unverified if is_open else verified).add(statement.text)
+    return saved + len(unverified - verified)

@@ -15,7 +15,7 @@ from longreward.judge.truncation import truncated_list
 from longreward.records import Extract, Extraction, Verdict
 from longreward.retrieval.chunking import Chunk
 from longreward.reward.document import Document
-from longreward.reward.parser_sets import PARSERS
+from longreward.reward.parsers import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict, request_rating
 from longreward.utils.concurrency import gather
 from longreward.utils.language import detect_language

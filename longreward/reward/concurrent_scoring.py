@@ -8,8 +8,6 @@ from itertools import islice
 from longreward.errors import ConfigError
 from longreward.judge import Judge
 from longreward.records import Example, Response
-from longreward.reward.adaptive import open_scorer
-from longreward.reward.config import ScoreConfig
 from longreward.reward.scorer import ScoredExample, Scorer
 
 MAX_BUFFERED = 4  # finished examples may wait for a slow one, up to this many times the examples in flight
@@ -17,24 +15,21 @@ MAX_BUFFERED = 4  # finished examples may wait for a slow one, up to this many t
 
 async def score_examples(
     judge: Judge,
-    config: ScoreConfig,
+    scorer: Scorer,
     examples: Iterable[tuple[Example, Sequence[Response]]],
     *,
-    scorer: Scorer | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AsyncGenerator[ScoredExample, None]:
     """Yield each example with its scored responses, in input order, once it and all examples before it are finished.
 
-    At most `config.prompts_at_once` examples are in flight, or as many as a batch judge asks for. `progress` receives
-    the number of finished examples, whatever their order. Without `scorer`, one is opened that keeps embeddings in
-    memory. If the judge fails, calls in flight are cancelled and its JudgeError is raised; the ledger has all replies
-    so far, so that another call continues from there. Raises ConfigError for a batch judge with another strategy than
-    `full`.
+    At most `prompts_at_once` examples of the scorer's settings are in flight, or as many as a batch judge asks for.
+    `progress` receives the number of finished examples, whatever their order. If the judge fails, calls in flight are
+    cancelled and its JudgeError is raised; the ledger has all replies so far, so that another call continues from
+    there. Raises ConfigError for a batch judge with another strategy than `full`.
     """
+    config = scorer.config
     if judge.prompts_in_flight and config.strategy != "full":
         raise ConfigError(f"score.strategy is {config.strategy}, but batches send all requests: set it to full")
-    owns_scorer = scorer is None
-    scorer = scorer or open_scorer(config)
     max_in_flight = judge.prompts_in_flight or config.prompts_at_once
     waiting = iter(examples)
     tasks: deque[asyncio.Task[ScoredExample]] = deque()
@@ -67,5 +62,3 @@ async def score_examples(
             task.cancel()
         # Wait for the cancelled tasks: their calls still write replies to the ledger.
         await asyncio.gather(*tasks, return_exceptions=True)
-        if owns_scorer:
-            await scorer.close()

@@ -11,7 +11,7 @@ from longreward.errors import RequestRefused
 from longreward.judge import ParsedReply
 from longreward.judge.truncation import truncated_list, truncated_verdict
 from longreward.records import Evidence, Statement, Verdict
-from longreward.reward.parser_sets import PARSERS
+from longreward.reward.parsers import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict
 from longreward.utils.concurrency import gather
 

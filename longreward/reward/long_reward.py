@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longreward.errors import ConfigError
-from longreward.judge import ChatModel, ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
+from longreward.judge import ChatModel, Judge, JudgeConfig, open_judge
 from longreward.judge.budget import Budget
+from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
 from longreward.reward.adaptive import open_scorer
@@ -77,7 +78,7 @@ class LongReward:
         """Score many examples with their responses, `config.prompts_at_once` concurrently; results in input order."""
         items = ((example, _to_records(example, responses)) for example, responses in examples)
         async with self._open_judge() as judge, self._open_scorer() as scorer:
-            return [scored async for scored in score_examples(judge, self._config, items, scorer=scorer)]
+            return [scored async for scored in score_examples(judge, scorer, items)]
 
     def check_immediate(self, purpose: str) -> None:
         """Raise ConfigError if replies would take hours (batches) or some responses would get no reward (adaptive)."""
@@ -98,30 +99,15 @@ class LongReward:
         finally:
             await retriever.close()
 
-    def _open_judge(self) -> Judge:
+    @asynccontextmanager
+    async def _open_judge(self) -> AsyncIterator[Judge]:
         if isinstance(self._judge, JudgeConfig):
             budget = self._budget or Budget(self._config.budget)
-            return open_judge(self._judge, ledger=self._ledger, budget=budget)
-        from longreward.judge.ledger import Ledger
-
-        return Judge.from_model(_UnownedModel(self._judge), ledger=Ledger(self._ledger))
-
-
-class _UnownedModel:
-    """A ChatModel of the user, which is used but not closed."""
-
-    def __init__(self, model: ChatModel) -> None:
-        self._model = model
-
-    @property
-    def name(self) -> str:
-        return self._model.name
-
-    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        return await self._model.complete(request, temperature=temperature)
-
-    async def close(self) -> None:
-        pass
+            async with open_judge(self._judge, ledger=self._ledger, budget=budget) as judge:
+                yield judge
+        else:  # the user closes a model of their own
+            with Ledger(self._ledger) as ledger:
+                yield Judge.from_model(self._judge, ledger=ledger)
 
 
 def _to_records(example: Example, responses: Sequence[Response | str]) -> list[Response]:

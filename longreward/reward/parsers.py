@@ -5,8 +5,13 @@ punctuation or a known synonym, JSON, a closing line without brackets. A reply w
 number outside the scale is unreadable. `published` (`published_parsers.py`) reproduces the published code.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from longreward.judge.prompts import Parsing
 from longreward.judge.reply_parsing import ExtractedText, LabelFormat, find_verdict
 from longreward.judge.reply_text import find_tagged, has_tag, last_line, normalize_label, parse_json_reply
+from longreward.reward import published_parsers
 from longreward.reward import reply_phrases as phrases
 
 MAX_EMPTY_LINES = 20  # a longer reply is an extract, even if each line says that nothing is relevant
@@ -160,3 +165,24 @@ SUPPORT = LabelFormat(
     resembles=lambda label: phrases.RESEMBLES_SUPPORT.search(normalize_label(label)) is not None,
     keys=("support", "support_level", "level", "label", "支持程度"),
 )
+
+
+@dataclass(frozen=True)
+class Parsers:
+    """One of the two sets of reply parsers: a function per kind of reply."""
+
+    rating: Callable[[str], float | None]
+    support: Callable[[str], float | None]
+    statements: Callable[[str, str | None], tuple[str, ...] | None]
+    extraction: Callable[[str, str], ExtractedText | None]
+
+
+PARSERS: Mapping[Parsing, Parsers] = {
+    "strict": Parsers(parse_rating, parse_support, parse_statements, parse_extraction),
+    "published": Parsers(
+        published_parsers.parse_rating,
+        published_parsers.parse_support,
+        published_parsers.parse_statements,
+        published_parsers.parse_extraction,
+    ),
+}

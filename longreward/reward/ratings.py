@@ -14,7 +14,7 @@ from longreward.judge.truncation import truncated_verdict
 from longreward.records import Extraction, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
-from longreward.reward.parser_sets import PARSERS
+from longreward.reward.parsers import PARSERS
 from longreward.utils.language import Language, detect_language
 
 

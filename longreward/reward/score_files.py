@@ -16,10 +16,9 @@ from longreward.data.formats import example_from_row, extraction_to_row, respons
 from longreward.errors import ConfigError, DataError, NothingScored
 from longreward.judge import Judge
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
-from longreward.reward.adaptive import open_scorer
+from longreward.reward.adaptive import count_saved_requests, open_scorer
 from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
-from longreward.reward.savings import Savings
 from longreward.reward.scorer import ScoredExample
 from longreward.utils.jsonl import IndexedJsonl, open_atomic, to_line
 
@@ -49,12 +48,15 @@ class ScoreReport:
     """Sums of scores over complete responses."""
     truncated: dict[Dimension, int] = field(default_factory=dict)
     """Scores that rest on the complete part of a truncated reply (`judge.truncated_replies: complete_part`)."""
-    savings: Savings = field(default_factory=Savings)
+    bounded: int = 0
+    """Responses with bounds instead of a reward (`score.strategy: adaptive`)."""
+    saved_requests: int = 0
+    """Requests that adaptive scoring did not need; see `count_saved_requests`."""
 
     def add(self, example: ScoredExample) -> None:
         """Add the responses to one prompt."""
         self.prompts += 1
-        self.savings.add(example.responses)
+        self.saved_requests += count_saved_requests(example.responses)
         for scored in example.responses:
             self.add_response(scored)
 
@@ -65,6 +67,7 @@ class ScoreReport:
         self.scored += any(verdict.score_bounds is not None for verdict in scored.verdicts.values())
         self.complete += scored.complete
         self.incomplete += scored.reward_bounds() is None
+        self.bounded += not scored.complete and scored.reward_bounds() is not None
         for dimension in DIMENSIONS:
             verdict = scored.verdicts[dimension]
             if verdict.truncated:
@@ -95,7 +98,7 @@ class ScoreReport:
 
         Empty if there are none, or if adaptive scoring left responses open: the mean of best and worst is misleading.
         """
-        if not self.complete or self.savings.responses:
+        if not self.complete or self.bounded:
             return {}
         means: dict[str, float] = {name: total / self.complete for name, total in self.sums.items()}
         return means | {"reward": sum(means.values()) / len(means)}
@@ -105,7 +108,9 @@ class ScoreReport:
         counts = {"prompts": self.prompts, "complete": self.complete, "incomplete": self.incomplete}
         counts |= {f"unscored/{dimension}": count for dimension, count in self.unscored.items()}
         counts |= {f"truncated/{dimension}": count for dimension, count in self.truncated.items()}
-        return {name: float(count) for name, count in counts.items()} | self.means() | self.savings.metrics()
+        if self.saved_requests:
+            counts |= {"not_needed": self.bounded, "saved/requests": self.saved_requests}
+        return {name: float(count) for name, count in counts.items()} | self.means()
 
 
 @contextmanager
@@ -171,7 +176,7 @@ async def score_files(
         with open_scored_files(
             complete=out, unscored=unscored, chunk_info=chunk_info, settings=scorer.settings, report=report
         ) as write:
-            async for scored in score_examples(judge, config, items, scorer=scorer, progress=on_progress):
+            async for scored in score_examples(judge, scorer, items, progress=on_progress):
                 write(scored)
     return report
 

@@ -53,7 +53,7 @@ class Scorer:
     """
 
     def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> None:
-        self._config = config
+        self.config = config
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._owns_retriever = retriever is None
@@ -81,7 +81,7 @@ class Scorer:
             DimensionInput(
                 judge=judge,
                 prompts=self._prompts,
-                config=self._config,
+                config=self.config,
                 document=document,
                 extraction=lambda: asyncio.shield(extraction),  # cancelling one response must not end it for the others
                 query=example.query,
@@ -109,7 +109,7 @@ class Scorer:
 
         document = self._document(context)
         return await judge_faithfulness(
-            DimensionInput(judge, self._prompts, self._config, document, no_extraction, query, response)
+            DimensionInput(judge, self._prompts, self.config, document, no_extraction, query, response)
         )
 
     @property
@@ -117,14 +117,14 @@ class Scorer:
         """Everything besides the judge that scores depend on; it is stored with the scores."""
         return {
             "tokenizer": self._tokenizer.name,
-            "evidence_chunk_tokens": self._config.evidence_chunk_tokens,
-            "evidence_chunks": self._config.evidence_chunks,
-            "extraction_chunk_tokens": self._config.extraction_chunk_tokens,
+            "evidence_chunk_tokens": self.config.evidence_chunk_tokens,
+            "evidence_chunks": self.config.evidence_chunks,
+            "extraction_chunk_tokens": self.config.extraction_chunk_tokens,
             **self._retriever.settings(),
-            "no_statements": self._config.no_statements,
+            "no_statements": self.config.no_statements,
             # Omitted for `full`, the only strategy of published score files.
-            **({} if self._config.strategy == "full" else {"strategy": self._config.strategy}),
-            "parsing": self._config.parsing,
+            **({} if self.config.strategy == "full" else {"strategy": self.config.strategy}),
+            "parsing": self.config.parsing,
             "prompts": self._prompts.hash,
         }
 
@@ -135,8 +135,8 @@ class Scorer:
     def _set_retriever(self, retriever: Retriever) -> None:
         self._retriever = retriever
         # Prompts about one document share its chunks and its index.
-        self._document = lru_cache(maxsize=2 * self._config.prompts_at_once)(
-            lambda text: Document(text, self._config, self._tokenizer, retriever)
+        self._document = lru_cache(maxsize=2 * self.config.prompts_at_once)(
+            lambda text: Document(text, self.config, self._tokenizer, retriever)
         )
 
     async def close(self) -> None:

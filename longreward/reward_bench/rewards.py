@@ -51,7 +51,7 @@ async def score_items(
     if config.strategy != "full":
         raise ConfigError("labelled items need every response's reward: set score.strategy to full")
     async with Scorer(config, ledger=ledger) as scorer:
-        scored = score_examples(judge, config, map(to_records, items), scorer=scorer, progress=progress)
+        scored = score_examples(judge, scorer, map(to_records, items), progress=progress)
         return [example.responses async for example in scored]
 
 

@@ -154,7 +154,7 @@ class ScoreShard:
                 open_judge(self.judge, ledger=ledger, budget=budget) as judge,
                 open_scorer(self.score, ledger=ledger) as scorer,
             ):
-                records = [scored async for scored in score_examples(judge, self.score, self.items, scorer=scorer)]
+                records = [scored async for scored in score_examples(judge, scorer, self.items)]
                 metrics = judge.metrics() | scorer.metrics() | budget.metrics()
         return ShardResult(records, metrics, ledger.read_bytes())
 

@@ -302,7 +302,7 @@ def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest
     first = evaluated("three", monkeypatch, {"dpo greedy": dull, "dpo t0.5": warm, "dpo t1": dull, "sft t0.3": hot})
     second = evaluated("two", monkeypatch, {"dpo t0.5": dull, "dpo t1": hot, "dpo t0.7": warm, "sft greedy": dull})
     comparison = compare(first, second, top=1)
-    assert [(one.decoding, one.first.value, one.second.value) for one in comparison.changes] == [
+    assert [(one.comparison, one.first.value, one.second.value) for one in comparison.changes] == [
         ("t0.5", pytest.approx(0.9), 0.5125),
         ("t1", 0.5125, 0.5375),
     ]
@@ -335,7 +335,7 @@ def test_compare_sft_models_if_different(store: MlflowClient, monkeypatch: pytes
     new = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", HERON)}
     first, second = evaluated("old-sft", monkeypatch, old), evaluated("new-sft", monkeypatch, new, sft_model="bb")
     changes = compare(first, second).changes
-    assert [(one.model, one.decoding, one.second.value) for one in changes] == [
+    assert [(one.model, one.comparison, one.second.value) for one in changes] == [
         ("dpo", "greedy", 0.5125),
         ("sft", "greedy", pytest.approx(0.9)),
     ]

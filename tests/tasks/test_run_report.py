@@ -11,7 +11,7 @@ from longreward.tasks.run_report import print_summary
 
 def row(comparison: str, measure: str, sft: float, dpo: float) -> dict[str, object]:
     change = {"value": dpo - sft, "low": dpo - sft - 0.05, "high": dpo - sft + 0.05}
-    estimates = {"sft": {"value": sft}, "dpo": {"value": dpo}, "difference": change}
+    estimates = {"first": {"value": sft}, "second": {"value": dpo}, "difference": change}
     return {"comparison": comparison, "measure": measure, **estimates}
 
 

@@ -12,7 +12,7 @@ from longreward.errors import BudgetExceeded
 from longreward.judge import open_judge
 from longreward.params import Params, without_runtime_settings
 from longreward.records import Example, Response
-from longreward.reward import score_examples
+from longreward.reward import open_scorer, score_examples
 from longreward.tasks.stage import StageRun
 from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, log_judge_metrics, scoring_forecast
 from longreward.tasks.state import ledger_file
@@ -55,7 +55,7 @@ async def score(run: StageRun) -> float:
         forecast_budget(run, run.params.score.budget, lambda: scoring_forecast(run, ITEMS)) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
     ):
-        async for _ in score_examples(judge, run.params.score, ITEMS):
+        async for _ in score_examples(judge, open_scorer(run.params.score), ITEMS):
             pass
         return judge.metrics()["calls"]
 

@@ -16,7 +16,7 @@ from longreward.judge import ChatReply, JudgeConfig, open_judge
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.params import Params, WorkersConfig, check_workers_installed, read_params, without_runtime_settings
 from longreward.records import Example, Response
-from longreward.reward import ScoreConfig, score_examples
+from longreward.reward import ScoreConfig, open_scorer, score_examples
 from longreward.tasks.dvc_files import stage_entries
 from longreward.tasks.state import state_folder
 from longreward.tasks.workers import worker_ledger
@@ -115,7 +115,7 @@ def test_shares_of_limit_do_not_exceed_limit() -> None:
 async def test_cached_exchanges_sent_with_shard(tmp_path: Path) -> None:
     config, ledger = ScoreConfig(), tmp_path / "ledger.sqlite"
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
-        scored = [item async for item in score_examples(judge, config, ITEMS[:2])]
+        scored = [item async for item in score_examples(judge, open_scorer(config), ITEMS[:2])]
         requests = judge.metrics()["calls"]
     cached = await cached_exchanges(JudgeConfig(), config, ITEMS, ledger=ledger)
     assert len({exchange.request_id for exchange in cached}) == requests == 12

@@ -62,7 +62,7 @@ def test_constant_gain_on_paired_prompts_is_significant() -> None:
     first = side({"a": 0.0, "b": 0.3, "c": 0.8, "d": 0.0, "e": 0.3, "f": 0.8})
     second = side({"f": 0.9, "e": 0.4, "d": 0.1, "c": 0.9, "b": 0.4, "a": 0.1})
     (change,) = RunComparison(first, second).changes("dpo")
-    assert (change.decoding, change.measure, change.improvement) == ("greedy", "recall", 1)
+    assert (change.comparison, change.measure, change.improvement) == ("greedy", "recall", 1)
     assert change.first.value == pytest.approx(1.1 / 3)
     assert change.difference.value == pytest.approx(0.1)
     assert (change.difference.low > 0, change.difference.p) == (True, 2 / 64)
@@ -110,7 +110,7 @@ def test_changes_compare_equal_decodings_greedy_last() -> None:
         *answers({"a": 0.2, "b": 0.2}, measure="recall", decoding="t0.9"),
     ]
     found = [
-        (one.decoding, one.measure, round(one.first.value, 3), round(one.second.value, 3))
+        (one.comparison, one.measure, round(one.first.value, 3), round(one.second.value, 3))
         for one in RunComparison(first, second).changes("dpo")
     ]
     assert found == [

@@ -14,7 +14,7 @@ from child_server import child_server, server_stats
 from longreward.data.formats import write_examples, write_responses
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import DIMENSIONS, Example, Response
-from longreward.reward import ScoreConfig, score_examples
+from longreward.reward import ScoreConfig, open_scorer, score_examples
 from longreward.reward.scorer import ScoredExample
 
 SERVER = Path(__file__).with_name("faulty_server.py")
@@ -42,7 +42,7 @@ def make_examples() -> list[tuple[Example, list[Response]]]:
 async def score(url: str, ledger: Path) -> tuple[list[ScoredExample], dict[str, float]]:
     config = JudgeConfig(kind="http", base_url=url, model="m", timeout_s=2.5, max_concurrency=16)
     async with open_judge(config, ledger=ledger) as judge:
-        return [scored async for scored in score_examples(judge, CONFIG, make_examples())], judge.metrics()
+        return [scored async for scored in score_examples(judge, open_scorer(CONFIG), make_examples())], judge.metrics()
 
 
 async def test_responses_are_scored_or_unscored_with_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from longreward.planning.render import format_count, format_money, format_second
 from longreward.planning.reply_stats import Range, count_sentences
 from longreward.planning.workload import placeholder_text
 from longreward.records import Example, Response
-from longreward.reward import ScoreConfig, score_examples
+from longreward.reward import ScoreConfig, open_scorer, score_examples
 from longreward.utils.token_spans import SimpleTokenizer
 
 TOKENS = SimpleTokenizer()
@@ -205,7 +205,7 @@ async def _score(
 ) -> float:
     """Score the items; return the number of calls."""
     async with open_judge(JudgeConfig(), ledger=ledger) as judge:
-        async for _ in score_examples(judge, config, items):
+        async for _ in score_examples(judge, open_scorer(config), items):
             pass
         return judge.metrics()["calls"]
 

@@ -12,7 +12,7 @@ from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.judge import JudgeConfig, open_judge
 from longreward.records import Example, Response
 from longreward.retrieval import RetrieverConfig
-from longreward.reward import ScoreConfig, Scorer, score_examples
+from longreward.reward import ScoreConfig, Scorer, open_scorer, score_examples
 from longreward.reward.score_files import score_files
 
 # Six simple tokens a sentence, the full stop among them: each is a chunk.
@@ -79,9 +79,9 @@ async def test_refused_text_leaves_faithfulness_unscored_with_reason(
 async def test_unavailable_server_stops_scoring_with_retryable_error(embedding_server: Any) -> None:
     embedding_server.respond = lambda request: (503, "")
     settings = config(embedding_server.url)
-    async with open_judge(JudgeConfig(), ledger=None) as judge:
+    async with open_judge(JudgeConfig(), ledger=None) as judge, open_scorer(settings) as scorer:
         with pytest.raises(JudgeUnavailable, match="embeddings of 'words'"):
-            async for _ in score_examples(judge, settings, [(EXAMPLE, responses(*TEXTS))]):
+            async for _ in score_examples(judge, scorer, [(EXAMPLE, responses(*TEXTS))]):
                 pass
 
 

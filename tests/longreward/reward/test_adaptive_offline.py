@@ -3,7 +3,6 @@
 import json
 import os
 import random
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,11 @@ from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.data.formats import read_examples, read_responses, read_scored
 from longreward.flows.cli.main import main
 from longreward.judge import Judge
-from longreward.judge.usage import Price
 from longreward.pairs.methods import PairConfig
 from longreward.pairs.selection import make_pairs
 from longreward.records import Example, PreferencePair, Response, ScoredResponse, Verdict
-from longreward.reward import ScoreConfig, score_examples
-from longreward.reward.savings import Savings
+from longreward.reward import ScoreConfig, open_scorer, score_examples
+from longreward.reward.adaptive import count_saved_requests
 from longreward.reward.score_files import ScoreReport
 
 WithResponses = tuple[Example, list[Response]]
@@ -50,7 +48,7 @@ async def pairs_and_report(
     report = ScoreReport()
     scored: list[ScoredResponse] = []
     async with Judge.from_model(OfflineJudge()) as judge:
-        async for one in score_examples(judge, config, items):
+        async for one in score_examples(judge, open_scorer(config), items):
             report.add(one)
             scored += one.responses
         pairs = make_pairs(pairing, [example for example, _ in items], scored)
@@ -66,7 +64,7 @@ async def test_builtin_corpus_same_pairs_with_fewer_calls() -> None:
     assert sum(isinstance(outcome, PreferencePair) for outcome in full) >= 10
     assert calls < 0.9 * all_calls  # much is shared here: the answers are made of the same sentences
     figures = report.metrics()
-    assert 0 < figures["saved/requests"] <= all_calls - calls <= 1.2 * figures["saved/requests_estimated"]
+    assert 0 < figures["saved/requests"] <= all_calls - calls
     assert figures["complete"] + figures["not_needed"] == 120
     assert "reward" not in figures  # of bests and worsts alone it would mislead
 
@@ -99,7 +97,7 @@ async def test_published_example_same_pair() -> None:
     assert calls < all_calls
 
 
-def test_savings_counted_or_estimated() -> None:
+def test_saved_requests_are_counted() -> None:
     def verdict(score: float | None, **more: object) -> Verdict:
         bounds = None if score is not None else (0.0, 10.0)
         return Verdict(score=score, bounds=bounds, calls=int(score is not None), prompt_tokens=100, **more)
@@ -117,24 +115,8 @@ def test_savings_counted_or_estimated() -> None:
             [("x", 5.0, listed), ("x", 5.0, listed), ("y", None, {})]  # equal texts count once
         )
     ]
-    savings = Savings()
-    savings.add(responses)
-    # known: two supports of x; completeness and the list of y. The list of y may hold three statements as that of x.
-    assert savings.metrics()["not_needed"] == 3
-    assert savings.metrics()["saved/requests"] == 4
-    assert savings.metrics()["saved/requests_estimated"] == 7
-
-
-def test_savings_have_price_if_every_judge_has_one() -> None:
-    savings = Savings()
-    savings.requests |= Counter({"completeness": 3})
-    savings.calls |= Counter({"completeness": 2})
-    savings.prompt_tokens |= Counter({"completeness": 2000})
-    savings.completion_tokens |= Counter({"completeness": 100})
-    # three calls of 1,000 and 50 tokens, at 2 and 10 for a million
-    price = Price(prompt=2.0, completion=10.0)
-    assert savings.money(lambda dimension: price) == {"saved/money_estimated": pytest.approx(0.0075)}
-    assert savings.money(lambda dimension: None if dimension == "faithfulness" else price) == {}
+    # Two supports of x; completeness and the list of y.
+    assert count_saved_requests(responses) == 4
 
 
 def test_score_command_with_adaptive_strategy(

@@ -3,8 +3,8 @@
 import pytest
 
 from longreward.reward.config import ScoreConfig
-from longreward.reward.parser_sets import PARSERS
 from longreward.reward.parsers import (
+    PARSERS,
     parse_extraction,
     parse_rating,
     parse_statements,

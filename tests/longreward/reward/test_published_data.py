@@ -59,7 +59,7 @@ async def score(
     model, retriever = WatchedJudge(), WatchedRetriever()
     async with Judge.from_model(model) as judge:
         scorer = Scorer(config, retriever=retriever)
-        return [done async for done in score_examples(judge, config, work, scorer=scorer)], model, retriever
+        return [done async for done in score_examples(judge, scorer, work)], model, retriever
 
 
 @pytest.mark.parametrize("prompts", [None, REFERENCE / "longreward" / "prompts"], ids=["ours", "published"])

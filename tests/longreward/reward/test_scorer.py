@@ -11,7 +11,7 @@ from longreward.judge import Judge, JudgeConfig
 from longreward.judge.ledger import Ledger
 from longreward.records import Example, Response
 from longreward.retrieval import Bm25Retriever, Index
-from longreward.reward import ScoreConfig, ScoredExample, Scorer, score_examples
+from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer, score_examples
 
 # Eight simple tokens each (a year is two): a sentence is a chunk of evidence, and two are a part to extract from.
 SENTENCES = (
@@ -309,7 +309,7 @@ async def test_prompts_about_document_share_index(scripted: Callable[..., Any]) 
     work = [(example(n, query=f"Query {n}?"), answers("One answer.", "Another.", to=n)) for n in "abc"]
     async with Judge.from_model(scripted(TABLE)) as judge:
         scorer = Scorer(CONFIG, retriever=retriever)
-        scored = await _all(score_examples(judge, CONFIG, work, scorer=scorer))
+        scored = await _all(score_examples(judge, scorer, work))
     assert retriever.indexed == list(SENTENCES)
     assert [[r.response.id for r in done.responses] for done in scored] == [
         ["a-0", "a-1"],
@@ -359,7 +359,7 @@ async def test_buffer_of_finished_prompts_limited(
 
     async def collect() -> None:
         async with Judge.from_model(model, JudgeConfig()) as judge:
-            async for scored in score_examples(judge, config, work(), progress=tell):
+            async for scored in score_examples(judge, open_scorer(config), work(), progress=tell):
                 seen.append(scored.extraction.example_id)
 
     collecting = asyncio.create_task(collect())
@@ -383,7 +383,7 @@ async def test_results_in_order_with_few_prompts_in_flight(scripted: Callable[..
 
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
     async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
-        async for scored in score_examples(judge, config, work(), progress=reported.append):
+        async for scored in score_examples(judge, open_scorer(config), work(), progress=reported.append):
             seen.append(scored.extraction.example_id)
             assert len(taken) - len(seen) < 8  # complete ones may wait, up to four times as many as are in flight
     assert seen == [str(n) for n in range(30)]
@@ -396,12 +396,12 @@ async def test_judge_failure_keeps_replies_in_ledger(scripted: Callable[..., Any
     failing = scripted({**TABLE, "completeness": {"Answer second": JudgeUnavailable("the judge is down"), "": "[[6]]"}})
     async with Judge.from_model(failing, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
         with pytest.raises(JudgeUnavailable, match="the judge is down"):
-            await _all(score_examples(judge, CONFIG, work))
+            await _all(score_examples(judge, open_scorer(CONFIG), work))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
     whole = scripted(TABLE)
     async with Judge.from_model(whole, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
-        scored = await _all(score_examples(judge, CONFIG, work))
+        scored = await _all(score_examples(judge, open_scorer(CONFIG), work))
     assert [done.responses[0].reward for done in scored] == [7.0, 7.0]
     requests = [question.text for question in failing.requests + whole.requests]
     assert len(whole.requests) < len(failing.requests)
@@ -412,7 +412,7 @@ async def test_closed_generator_cancels_calls(scripted: Callable[..., Any]) -> N
     work = [(example(n, query=f"Query {n}?"), answers("Answer.", to=n)) for n in "abcdef"]
     config = CONFIG.model_copy(update={"prompts_in_flight": 3})
     async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
-        results = score_examples(judge, config, work)
+        results = score_examples(judge, open_scorer(config), work)
         async for _ in results:
             break
         await results.aclose()

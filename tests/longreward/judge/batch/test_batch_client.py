@@ -19,7 +19,7 @@ from longreward.judge.providers import PROVIDERS
 from longreward.judge.server_probe import probe
 from longreward.params import read_params
 from longreward.records import Example, Response
-from longreward.reward import ScoreConfig, ScoredExample, score_examples
+from longreward.reward import ScoreConfig, ScoredExample, open_scorer, score_examples
 
 CONFIG = ScoreConfig(evidence_chunk_tokens=12, evidence_chunks=2, extraction_chunk_tokens=24, prompts_in_flight=1)
 FAST = {"settle_s": 0.15, "poll_s": 0.02}
@@ -53,7 +53,7 @@ def settings(url: str, mode: str = "batch", batch: dict[str, Any] | None = None,
 
 async def score(config: JudgeConfig, ledger: Path) -> tuple[list[ScoredExample], dict[str, float]]:
     async with open_judge(config, ledger=ledger) as judge:
-        return [example async for example in score_examples(judge, CONFIG, EXAMPLES)], judge.metrics()
+        return [example async for example in score_examples(judge, open_scorer(CONFIG), EXAMPLES)], judge.metrics()
 
 
 def exchanges(ledger: Path) -> list[tuple[Any, ...]]:
@@ -277,7 +277,7 @@ async def test_requests_within_budget_processed_and_higher_budget_continues(tmp_
     async def scored(calls: int) -> list[ScoredExample]:
         with Budget(BudgetConfig(calls=calls), file=usage_file) as budget:
             async with open_judge(settings(server.url), ledger=ledger, budget=budget) as judge:
-                return [example async for example in score_examples(judge, CONFIG, EXAMPLES)]
+                return [example async for example in score_examples(judge, open_scorer(CONFIG), EXAMPLES)]
 
     with provider() as server:
         with pytest.raises(BudgetExceeded, match="10 calls"):
@@ -319,7 +319,7 @@ async def test_batch_mode_excludes_adaptive_strategy(tmp_path: Path) -> None:
     adaptive = CONFIG.model_copy(update={"strategy": "adaptive"})
     async with open_judge(settings("http://127.0.0.1:9/v1"), ledger=tmp_path / "l.sqlite") as judge:
         with pytest.raises(ConfigError, match="set it to full"):
-            await anext(score_examples(judge, adaptive, EXAMPLES))
+            await anext(score_examples(judge, open_scorer(adaptive), EXAMPLES))
 
 
 async def test_probe_contacts_no_server_in_mode_batch_files() -> None:
