@@ -8,7 +8,6 @@ for result in await probe(config):
 import asyncio
 import re
 import time
-from dataclasses import dataclass, replace
 
 from longreward.errors import ConfigError, JudgeError, JudgeRefused
 from longreward.judge.config import JudgeConfig
@@ -16,30 +15,10 @@ from longreward.judge.http_client import HttpJudge, read_api_key
 from longreward.judge.judge import open_model
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
 from longreward.judge.retry import INITIAL_BACKOFF_S, MAX_BACKOFF_S, PROBE_REQUEST
-from longreward.records import DIMENSIONS, Dimension
+from longreward.utils.endpoints import ProbeResult
 
 VERDICT = re.compile(r"\[\[\s*\d+\s*\]\]")
 MAX_MODELS = 10
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """How one judge replied to a tiny request."""
-
-    judge: str
-    """The name that every score of this judge records."""
-    ok: bool
-    """Whether the judge is usable; if not, `message` says why and what to do."""
-    message: str
-    """One line: the judge, its address and the outcome. Contains no key."""
-    tokens: int = 0
-    """Completion tokens of the reply, reasoning included; 0 where the server does not report them."""
-    seconds: float = 0.0
-    """From the request to the reply, retries included."""
-    advice: tuple[str, ...] = ()
-    """What to change although it replied, a sentence each."""
-    dimensions: tuple[Dimension, ...] = DIMENSIONS
-    """The dimensions that it judges."""
 
 
 def check_keys(config: JudgeConfig) -> None:
@@ -53,20 +32,20 @@ async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[ProbeRe
 
     A call gets at most `timeout_s` seconds (or the judge's own limit if that is shorter) and one retry.
     """
-    return [replace(await _probe(judge, timeout_s), dimensions=dimensions) for judge, dimensions in config.judges()]
+    return [await _probe(judge, timeout_s) for judge, _ in config.judges()]
 
 
 async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
     if config.kind == "offline":
-        return ProbeResult("offline", True, "the built-in offline stand-in: needs no server, and understands nothing")
+        return ProbeResult(True, "the built-in offline stand-in: needs no server, and understands nothing")
     name = config.model or config.kind
     if config.mode == "batch_files":
-        return ProbeResult(name, True, "its questions go into files for another program: no server")
+        return ProbeResult(True, "its questions go into files for another program: no server")
     started = time.monotonic()
     try:
         judge = open_model(config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)}))
     except ConfigError as error:
-        return ProbeResult(name, False, str(error))
+        return ProbeResult(False, str(error))
     try:
         try:
             reply = await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
@@ -76,8 +55,7 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
             # At most a few seconds, whatever the server asks for: somebody waits for the result.
             await asyncio.sleep(min(error.transient.retry_after_s or INITIAL_BACKOFF_S, MAX_BACKOFF_S))
             reply = await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
-        seconds = time.monotonic() - started
-        tokens = reply.usage.completion_tokens
+        seconds, tokens = time.monotonic() - started, reply.usage.completion_tokens
         server = judge.server if isinstance(judge, HttpJudge) else f"judge {name!r}"
         message = f"{server}: answered, {tokens} tokens in {seconds:.1f} s"
         ok = VERDICT.search(strip_reasoning(reply)) is not None
@@ -92,13 +70,13 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
                 "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off "
                 "in judge.extra_body",
             )
-        return ProbeResult(judge.name, ok, message, tokens, seconds, tuple(advice))
+        return ProbeResult(ok, message, tuple(advice))
     except JudgeError as error:
         message = str(error)
         models = await judge.list_models() if isinstance(error, JudgeRefused) and isinstance(judge, HttpJudge) else ()
         if models and name not in models:
             ellipsis = ", …" if len(models) > MAX_MODELS else ""
             message += f"; the server knows {', '.join(models[:MAX_MODELS])}{ellipsis}"
-        return ProbeResult(name, False, message, seconds=time.monotonic() - started)
+        return ProbeResult(False, message)
     finally:
         await judge.close()

@@ -10,7 +10,6 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from longreward.errors import ConfigError, PolicyError, ServerRefused
@@ -19,6 +18,7 @@ from longreward.models.model_ref import pretrained_kwargs
 from longreward.models.policy_client import PolicyClient
 from longreward.models.server_config import ServerConfig, server_key
 from longreward.records import Role
+from longreward.utils.endpoints import ProbeResult
 
 UNKNOWN_MODEL = "no-model-has-this-name"
 
@@ -31,16 +31,7 @@ def check_server(config: ServerConfig) -> None:
         find_program(config)
 
 
-@dataclass(frozen=True)
-class ServerProbe:
-    """The result of a one-token request to a policy server."""
-
-    ok: bool
-    message: str
-    """One line for the user, without the key: the answer, or why the server cannot be used and what to do."""
-
-
-async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> list[ServerProbe]:
+async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> list[ProbeResult]:
     """Request one token from each external server, or look for the program that `vllm` starts.
 
     Returns an empty list for `in_process`. Failures of a server are results, not exceptions. A request gets at most
@@ -51,10 +42,10 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
     try:
         check_server(config)
     except ConfigError as error:
-        return [ServerProbe(False, str(error))]
+        return [ProbeResult(False, str(error))]
     if config.kind == "vllm":
         message = f"the policy's server: {find_program(config)}, started by the stages that need it"
-        return [ServerProbe(True, message)]
+        return [ProbeResult(True, message)]
     # The configured timeout and retries suit long generations; a probe should answer or fail within a minute.
     server = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": 1})
     probes = []
@@ -64,11 +55,11 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
             client = await connect_external(server, base_url=base_url, model=model)
             await client.close()
         except PolicyError as error:
-            probes.append(ServerProbe(False, str(error)))
+            probes.append(ProbeResult(False, str(error)))
             continue
         seconds = time.monotonic() - started
         message = f"{client.location}: {client.model!r} answered in {seconds:.1f} s"
-        probes.append(ServerProbe(True, message))
+        probes.append(ProbeResult(True, message))
     return probes
 
 

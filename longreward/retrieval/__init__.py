@@ -11,14 +11,13 @@ config.py               the settings
 
 from longreward.retrieval.bm25 import Bm25Retriever
 from longreward.retrieval.config import RetrieverConfig, check_key
-from longreward.retrieval.retriever import Index, Retriever, RetrieverProbe, open_retriever, probe
+from longreward.retrieval.retriever import Index, Retriever, open_retriever, probe
 
 __all__ = [
     "Bm25Retriever",
     "Index",
     "Retriever",
     "RetrieverConfig",
-    "RetrieverProbe",
     "check_key",
     "open_retriever",
     "probe",

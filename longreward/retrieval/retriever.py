@@ -8,13 +8,13 @@ await index.search(["Bees were kept."], k=1)  # [[1]]
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from longreward.errors import ConfigError, JudgeError
 from longreward.retrieval.bm25 import Bm25Retriever
 from longreward.retrieval.config import RetrieverConfig
+from longreward.utils.endpoints import ProbeResult
 
 
 class Index(Protocol):
@@ -60,26 +60,13 @@ def open_retriever(config: RetrieverConfig, *, ledger: Path | None) -> Retriever
     return EmbeddingRetriever(config, CachedEmbedder(open_embedder(config), config, VectorLedger(ledger)))
 
 
-@dataclass(frozen=True)
-class RetrieverProbe:
-    """The outcome of embedding one short text."""
-
-    ok: bool
-    message: str
-    """One line for people: the model, its location, and the result or the error with advice. Contains no key."""
-    dimensions: int | None = None
-    """Length of the vector; None if there is none."""
-    seconds: float = 0.0
-    """Duration of the probe; for a local model this includes loading it."""
-
-
-async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> RetrieverProbe:
+async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> ProbeResult:
     """Embed one short text without the cache; report errors of the model or its server instead of raising them.
 
     A call gets at most `timeout_s` (or `config.timeout_s` if that is shorter) and one retry.
     """
     if config.kind == "bm25":
-        return RetrieverProbe(True, "bm25: needs no server and no model")
+        return ProbeResult(True, "bm25: needs no server and no model")
     from longreward.retrieval.embedders import open_embedder
     from longreward.retrieval.embedding_cache import CachedEmbedder, VectorLedger
 
@@ -94,9 +81,7 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> Retrieve
         finally:
             await embedder.close()
     except (ConfigError, JudgeError) as error:
-        return RetrieverProbe(False, str(error), seconds=time.monotonic() - started)
+        return ProbeResult(False, str(error))
     seconds = time.monotonic() - started
     dimensions = 0 if vector is None else len(vector)
-    return RetrieverProbe(
-        True, f"{embedder.description}: {dimensions} dimensions in {seconds:.1f} s", dimensions, seconds
-    )
+    return ProbeResult(True, f"{embedder.description}: {dimensions} dimensions in {seconds:.1f} s")

@@ -306,9 +306,8 @@ def score_shard(params: Params, items: Sequence[Sampled], ledger: Path | None) -
     """Score all responses to some prompts; a function of the module, so that other processes can run it."""
 
     async def score() -> list[ScoredResponse]:
-        config = params.score
-        async with open_judge(params.judge, ledger=ledger) as judge, Scorer(config, ledger=ledger) as scorer:
-            scored = score_examples(judge, config, items, scorer=scorer)
+        async with open_judge(params.judge, ledger=ledger) as judge, Scorer(params.score, ledger=ledger) as scorer:
+            scored = score_examples(judge, scorer, items)
             return [response async for example in scored for response in example.responses]
 
     return asyncio.run(score())

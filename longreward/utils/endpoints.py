@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -12,6 +13,17 @@ from longreward.config import SECRET_INPUT
 from longreward.errors import ConfigError
 
 DEFAULT_KEY_ENV = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """The outcome of one small request to a judge, an embedding model or a policy server."""
+
+    ok: bool
+    message: str
+    """One line for people, without the key: the server and its reply, or why it cannot be used and what to do."""
+    advice: tuple[str, ...] = ()
+    """What to change although it replied, a sentence each."""
 
 
 def _validate_url(value: str) -> str:

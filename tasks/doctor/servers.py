@@ -4,7 +4,6 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -15,16 +14,10 @@ from longreward.tasks.doctor.project import RAW_DVC_FILE, default_remote, is_pro
 from longreward.tasks.doctor.state import run_statuses
 from longreward.tasks.dvc_command import dvc
 from longreward.tasks.flow_runs import killed_runs
+from longreward.utils.endpoints import ProbeResult
 
 TIMEOUT_S = 20.0
 PROMPTS_TIMEOUT_S = 120.0  # a server on a CPU takes that long for long prompts
-
-
-class _Probe(Protocol):
-    @property
-    def ok(self) -> bool: ...
-    @property
-    def message(self) -> str: ...
 
 
 async def check_servers(params: Params) -> list[Finding]:
@@ -86,7 +79,7 @@ async def _check_policy(params: Params) -> list[Finding]:
     return _probe_findings("policy server", probes, "correct `server` in params.yaml, or start the server")
 
 
-def _probe_findings(subject: str, probes: Sequence[_Probe], advice: str) -> list[Finding]:
+def _probe_findings(subject: str, probes: Sequence[ProbeResult], advice: str) -> list[Finding]:
     return [ok(subject, result.message) if result.ok else failure(subject, result.message, advice) for result in probes]
 
 

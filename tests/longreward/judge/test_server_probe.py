@@ -35,10 +35,7 @@ async def test_each_distinct_judge_gets_one_request(serve_chat: Any) -> None:
                 kind="vllm", model="a", base_url=a.url, dimensions={"faithfulness": {"model": "b", "base_url": b.url}}
             )
         )
-    assert [(probed.judge, probed.ok, probed.tokens, probed.dimensions) for probed in result] == [
-        ("a", True, 10, ("helpfulness", "logicality", "completeness")),
-        ("b", False, 10, ("faithfulness",)),
-    ]
+    assert [probed.ok for probed in result] == [True, False]
     assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in result[0].message
     assert "without the verdict that was asked for" in result[1].message
     assert (len(a.bodies), len(b.bodies)) == (1, 1)
@@ -46,7 +43,8 @@ async def test_each_distinct_judge_gets_one_request(serve_chat: Any) -> None:
 
 async def test_offline_judge_is_always_ok() -> None:
     (result,) = await probe(JudgeConfig())
-    assert (result.ok, result.judge) == (True, "offline")
+    assert result.ok
+    assert "offline" in result.message
 
 
 async def test_unreachable_server_and_missing_key_are_results() -> None:

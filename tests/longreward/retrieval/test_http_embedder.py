@@ -112,11 +112,11 @@ def test_missing_key_is_error_without_call(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_probe_reports_dimensions_or_error(embedding_server: Any) -> None:
     result = await probe(config(embedding_server.url, query_prefix="query: "))
-    assert (result.ok, result.dimensions) == (True, 9)
+    assert result.ok
     assert f"embeddings of 'words' at {embedding_server.url}/: 9 dimensions in " in result.message
     assert embedding_server.texts[0].startswith("query: ")
     absent = await probe(config("http://127.0.0.1:9/v1"))
-    assert (absent.ok, absent.dimensions) == (False, None)
+    assert not absent.ok
     assert "is the server running?" in absent.message
     embedding_server.respond = lambda request: (200, {"data": [{"embedding": [None]}]})
     assert "NaN, null or infinite" in (await probe(config(embedding_server.url))).message

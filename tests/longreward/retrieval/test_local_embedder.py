@@ -125,4 +125,4 @@ async def test_model_that_cannot_be_loaded_is_reported(model: Path, tmp_path: Pa
     result = await probe(RetrieverConfig(kind="local", model=str(tmp_path / "empty")))
     assert not result.ok
     assert "cannot be loaded" in result.message
-    assert (await probe(RetrieverConfig(kind="local", model=str(model), device="cpu"))).dimensions == 16
+    assert (await probe(RetrieverConfig(kind="local", model=str(model), device="cpu"))).ok
