@@ -41,6 +41,9 @@ class ShortMeasureConfig(Config):
     source: str | None = None
     """`builtin` (instructions that `train.short` does not use), or a file of questions with answers under data/raw;
     null: none."""
+    match: Literal["equal", "contains"] = "equal"
+    """A response is correct if it equals an answer, or if it contains one and no known wrong answer. `contains` suits
+    models that answer in sentences, which no list of answers can foresee."""
     count: int = Field(default=180, ge=1)
     """Number of instructions, from the start; there are 500 built-in ones."""
 

@@ -4,16 +4,18 @@
     {"query": "…", "answers": ["48.", "48 of them."]}      any of these is correct
 
 The built-in instructions are held out from those of `train.short`. A response is correct if it equals an answer up to
-case, white space and punctuation at the end.
+case, white space and punctuation at the end; with `match: contains`, if it contains one in this sense and no known
+wrong answer.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from longreward.data.preferences import short_example
 from longreward.errors import ConfigError, DataError
@@ -30,6 +32,7 @@ class ShortInstruction:
     example: Example
     answers: tuple[str, ...]
     kind: str = ""
+    wrong: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ShortInstructionSet:
     """All instructions by the ids of their examples."""
 
     instructions: Mapping[str, ShortInstruction]
+    match: Literal["equal", "contains"] = "equal"
 
     @property
     def examples(self) -> tuple[Example, ...]:
@@ -44,9 +48,16 @@ class ShortInstructionSet:
         return tuple(instruction.example for instruction in self.instructions.values())
 
     def is_correct(self, response: Response) -> bool:
-        """Whether the response is one of the answers."""
-        answers = self.instructions[response.example_id].answers
-        return normalize(response.text) in {normalize(answer) for answer in answers}
+        """Whether the response is one of the answers, or contains one and not the wrong one."""
+        instruction, text = self.instructions[response.example_id], normalize(response.text)
+        answers = {normalize(answer) for answer in instruction.answers}
+        if self.match == "equal":
+            return text in answers
+        if not any(_contains(text, answer) for answer in answers):
+            return False
+        # A wrong answer may be a part of the right one: "quiet compass" of "quiet compass, quiet compass".
+        wrong = normalize(instruction.wrong or "")
+        return not wrong or any(_contains(answer, wrong) for answer in answers) or not _contains(text, wrong)
 
 
 def load_short_instructions(config: ShortMeasureConfig, root: Path = Path()) -> ShortInstructionSet | None:
@@ -64,8 +75,8 @@ def load_short_instructions(config: ShortMeasureConfig, root: Path = Path()) -> 
     if config.source == BUILTIN:
         for number, item in enumerate(short_items(config.count, "heldout")):
             example = short_example(number, query=item.query)
-            instructions.append(ShortInstruction(example, (item.answer, *item.accepted), item.kind))
-        return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions})
+            instructions.append(ShortInstruction(example, (item.answer, *item.accepted), item.kind, item.wrong))
+        return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions}, config.match)
     if not Path(config.source).is_relative_to(RAW):
         raise ConfigError(f"evaluate.short.source is {config.source}: move it to {RAW}, where its versions are kept")
     for location, row in islice(find_files(root, config.source).rows(), config.count):
@@ -76,7 +87,7 @@ def load_short_instructions(config: ShortMeasureConfig, root: Path = Path()) -> 
         if len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
             raise DataError(f'{location}: expected {{"query": "…", "answer": "…"}} or a list of texts as "answers"')
         instructions.append(ShortInstruction(short_example(len(instructions), query=texts[0]), tuple(texts[1:])))
-    return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions})
+    return ShortInstructionSet({instruction.example.id: instruction for instruction in instructions}, config.match)
 
 
 def normalize(text: str) -> str:
@@ -86,6 +97,11 @@ def normalize(text: str) -> str:
     'amber, and gold'
     """
     return " ".join(text.lower().split()).rstrip(" .!?。！？")
+
+
+def _contains(text: str, part: str) -> bool:
+    """Whether a normalized text contains another one as whole words."""
+    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) is not None
 
 
 def measure_short(

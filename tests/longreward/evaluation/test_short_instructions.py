@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,28 @@ def test_builtin_instructions_use_vocabulary_of_tiny_base() -> None:
 )
 def test_only_exact_answer_is_correct(text: str, right: bool) -> None:
     assert asked("48.", "It is 48.").is_correct(said(text)) == right
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("The larger number is 48.", True),
+        ("48 is more than 13.", False),  # it also names the wrong answer
+        ("148 is more.", False),
+        ("48.5 or so", True),
+        ("", False),
+    ],
+)
+def test_contained_answer_is_correct(text: str, right: bool) -> None:
+    instruction = replace(asked("48.").instructions["short/0"], wrong="13.")
+    assert ShortInstructionSet({"short/0": instruction}, match="contains").is_correct(said(text)) == right
+
+
+def test_wrong_answer_may_be_part_of_contained_answer() -> None:
+    instruction = replace(asked("quiet compass, quiet compass.").instructions["short/0"], wrong="quiet compass.")
+    instructions = ShortInstructionSet({"short/0": instruction}, match="contains")
+    assert instructions.is_correct(said("Written twice: quiet compass, quiet compass."))
+    assert not instructions.is_correct(said("Written twice: quiet compass."))
 
 
 def test_no_instructions_by_default() -> None:
