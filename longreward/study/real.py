@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from longreward.builtin.corpus import write_corpus
+from longreward.builtin.natural_corpus import write_natural_corpus
 from longreward.data.formats import read_examples
 from longreward.errors import ConfigError, DataError, LongRewardError
 from longreward.evaluation.measures import GoldMeasures, load_gold_measures
@@ -54,8 +55,8 @@ def main() -> None:
 def run_study(options: argparse.Namespace) -> None:
     """Run all arms of all seeds, and write the results after each."""
     arms = [arm for arm in REAL_ARMS if arm.name in options.arms]
-    examples, gold = _read_corpus(options)
     for seed in options.seeds:
+        examples, gold = _read_corpus(options, seed)
         shared = _read_params(options, seed)
         folder = options.out / f"seed-{seed}"
         train, heldout = split_examples(
@@ -110,11 +111,15 @@ def _finished_arms(out: Path) -> Iterator[tuple[RunResult, Path]]:
                 yield result, folder / arm.name
 
 
-def _read_corpus(options: argparse.Namespace) -> tuple[list[Example], GoldMeasures]:
-    """Return all examples and the measures by their facts; without --data, the built-in corpus is generated."""
-    folder = options.data or options.out / "corpus"
+def _read_corpus(options: argparse.Namespace, seed: int) -> tuple[list[Example], GoldMeasures]:
+    """Return all examples and the measures by their facts; without --data, a corpus is generated for the seed."""
+    folder: Path = options.data or options.out / f"seed-{seed}" / "corpus"
     if options.data is None and not (folder / "gold.jsonl").is_file():
-        write_corpus(folder)
+        size = {"seed": seed + 1, "questions_per_document": options.questions}
+        if options.corpus == "natural":
+            write_natural_corpus(folder, train=options.documents, heldout=options.heldout, **size)
+        else:
+            write_corpus(folder, documents=options.documents + options.heldout, **size)
     return list(read_examples(folder / "corpus.jsonl")), load_gold_measures(folder / "gold.jsonl")
 
 
@@ -157,7 +162,10 @@ def parse_options(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     names = [arm.name for arm in REAL_ARMS]
     parser.add_argument("--arms", nargs="*", choices=names, default=names, metavar="ARM", help=", ".join(names))
-    parser.add_argument("--data", type=Path, help="folder with corpus.jsonl and gold.jsonl (default: generated)")
+    parser.add_argument(
+        "--corpus", choices=("natural", "builtin"), default="natural", help="which documents to generate"
+    )
+    parser.add_argument("--data", type=Path, help="a folder with corpus.jsonl and gold.jsonl instead")
     parser.add_argument("--documents", type=int, default=24, help="documents to train on")
     parser.add_argument("--heldout", type=int, default=24, help="held-out documents")
     parser.add_argument("--questions", type=int, default=1, help="questions about each document, at most")

@@ -59,6 +59,7 @@ log = logging.getLogger(__name__)
 
 Sampled = tuple[Example, list[Response]]
 MAX_GOLD_REWARD = 10.0
+HELD_OUT_PREFIX = "heldout-"
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,12 @@ class SeedRun:
         return select_by_reward(params.pair, example, ordered, rewards, method=GOLD, min_margin=params.pair.min_margin)
 
     def gold_reward(self, response: Response) -> float:
-        """Return the mean of recall and of the share of supported claims, from 0 to 10."""
+        """Return recall times the share of supported claims, from 0 to 10.
+
+        A product, so that a response without any fact of the question never wins by claiming nothing.
+        """
         measures = self._gold_measures(response)
-        return MAX_GOLD_REWARD * (measures["recall"] + 1 - measures["unsupported"]) / 2
+        return MAX_GOLD_REWARD * measures["recall"] * (1 - measures["unsupported"])
 
     def _gold_measures(self, response: Response) -> Mapping[Any, float]:
         measures = self.gold(response.example_id, response.text)
@@ -282,18 +286,27 @@ def split_examples(
 ) -> tuple[list[Example], list[Example]]:
     """Return examples to train on and held-out ones: of `train` and `heldout` documents in an order by `seed`.
 
-    ConfigError where there are fewer documents. Of a document, its first `per_document` examples are used.
+    Of a document, its first `per_document` examples are used. If documents are named `heldout-…`, as those of the
+    natural corpus, only these are held out. ConfigError where there are fewer documents.
     """
     by_document: dict[str, list[Example]] = {}
     for example in examples:
         by_document.setdefault(example.document_id, []).append(example)
-    if len(by_document) < train + heldout:
-        raise ConfigError(f"the data has {len(by_document)} documents, and {train} + {heldout} are needed: lower them")
     order = sorted(by_document, key=lambda document: hashlib.sha256(f"{seed}\0{document}".encode()).digest())
     # The held-out documents come first, so that they stay the same where another number is trained on.
-    parts = order[:heldout], order[heldout : heldout + train]
-    held_out, trained = ([one for name in part for one in by_document[name][:per_document]] for part in parts)
-    return trained, held_out
+    reserved = [document for document in order if document.startswith(HELD_OUT_PREFIX)]
+    for_heldout = (reserved or order)[:heldout]
+    for_training = [document for document in order if document not in {*reserved, *for_heldout}][:train]
+    if len(for_heldout) < heldout or len(for_training) < train:
+        raise ConfigError(
+            f"the data has {len(by_document)} documents, {len(reserved)} of them reserved as held out; {train} to "
+            f"train on and {heldout} held out are needed: lower these numbers"
+        )
+
+    def questions(documents: Iterable[str]) -> list[Example]:
+        return [example for document in documents for example in by_document[document][:per_document]]
+
+    return questions(for_training), questions(for_heldout)
 
 
 def write_split(folder: Path, train: Sequence[Example], heldout: Sequence[Example]) -> None:

@@ -44,8 +44,15 @@ def test_no_document_is_trained_on_and_held_out() -> None:
     assert fewer == train[:2]
     assert split_examples(examples, seed=1, train=5, heldout=3, per_document=1)[1] != heldout
     assert len(split_examples(examples, seed=0, train=5, heldout=3, per_document=9)[0]) == 10
-    with pytest.raises(ConfigError, match=r"8 documents, and 7 \+ 2 are needed"):
+    with pytest.raises(ConfigError, match=r"8 documents, 0 of them reserved as held out; 7 to train on and 2"):
         split_examples(examples, seed=0, train=7, heldout=2, per_document=1)
+
+
+def test_reserved_documents_are_held_out() -> None:
+    examples = documents("heldout-a", "b", "heldout-c", "d")
+    train, heldout = split_examples(examples, seed=0, train=2, heldout=1, per_document=1)
+    assert {one.document_id for one in train} == {"b", "d"}
+    assert {one.document_id for one in heldout} < {"heldout-a", "heldout-c"}
 
 
 @pytest.fixture(scope="module")
