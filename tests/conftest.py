@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,25 @@ def save_tiny_policy() -> Callable[..., Path]:
 def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a random Llama of some thousand weights with a word-level tokenizer; do not write to it."""
     return _save(tmp_path_factory.mktemp("tiny") / "policy")
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a Prefect server for the session and return its address; it ends with this process."""
+    # Imported late: most tests do not need Prefect, whose import takes seconds.
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    from longreward.tasks import prefect_server as module
+    from longreward.tasks.state import STATE_VARIABLE
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}),
+    ):
+        patch.setenv(STATE_VARIABLE, str(tmp_path_factory.mktemp("prefect")))
+        server = module.prefect_server()
+    with temporary_settings(server.settings):
+        yield server.url
 
 
 @pytest.fixture(scope="session")

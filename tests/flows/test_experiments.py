@@ -15,8 +15,8 @@ from longreward.tasks.experiments import check_name
 
 
 @pytest.fixture
-def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
-    project = ToyProject(tmp_path, pipeline_server)
+def project(tmp_path: Path, prefect_server: str) -> ToyProject:
+    project = ToyProject(tmp_path, prefect_server)
     project.write("ab")
     return project
 

@@ -27,8 +27,8 @@ evaluate: {{gold: null, champion: {{measure: reward}}}}
 
 
 @pytest.fixture
-def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
-    project = ToyProject(tmp_path, pipeline_server)
+def project(tmp_path: Path, prefect_server: str) -> ToyProject:
+    project = ToyProject(tmp_path, prefect_server)
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "params.yaml").write_text(SETTINGS, encoding="utf-8")
     examples = [{"idx": n, "query": f"Who is {n}?", "context": f"Text {n}.", "answer": "Me."} for n in range(40)]

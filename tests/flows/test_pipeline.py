@@ -13,8 +13,8 @@ from toy_project import ToyProject, alive
 
 
 @pytest.fixture
-def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
-    return ToyProject(tmp_path, pipeline_server)
+def project(tmp_path: Path, prefect_server: str) -> ToyProject:
+    return ToyProject(tmp_path, prefect_server)
 
 
 async def flow_run(name: str) -> FlowRun:

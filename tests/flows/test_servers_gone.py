@@ -22,8 +22,8 @@ def progress(project: ToyProject, stage: str) -> list[Path]:
     return list((project.folder / ".longreward" / stage).glob("*"))
 
 
-def test_progress_kept_until_dvc_records_stage(tmp_path: Path, pipeline_server: str) -> None:
-    project = ToyProject(tmp_path, pipeline_server)
+def test_progress_kept_until_dvc_records_stage(tmp_path: Path, prefect_server: str) -> None:
+    project = ToyProject(tmp_path, prefect_server)
     project.write("lost")  # the stage ends well, but without its output
     assert project.run("dvc", "add", "-q", "data/raw")[0] == 0
     code, output = project.run("dvc", "repro", "--single-item", "prepare")

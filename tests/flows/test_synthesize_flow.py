@@ -10,8 +10,8 @@ KELD = "Keld was founded by Ann Lee in 1905. The mill at Keld burned down in 193
 
 
 @pytest.fixture
-def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
-    project = ToyProject(tmp_path, pipeline_server)
+def project(tmp_path: Path, prefect_server: str) -> ToyProject:
+    project = ToyProject(tmp_path, prefect_server)
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     folder = tmp_path / "data/raw/documents"
     folder.mkdir()

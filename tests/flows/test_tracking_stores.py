@@ -12,9 +12,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def project(tmp_path: Path, pipeline_server: str) -> ToyProject:
+def project(tmp_path: Path, prefect_server: str) -> ToyProject:
     (tmp_path / "project").mkdir()
-    project = ToyProject(tmp_path / "project", pipeline_server)
+    project = ToyProject(tmp_path / "project", prefect_server)
     project.write("ab")
     project.commit()
     return project

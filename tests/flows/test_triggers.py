@@ -19,9 +19,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-async def served(tmp_path: Path, pipeline_server: str) -> AsyncIterator[ToyProject]:
+async def served(tmp_path: Path, prefect_server: str) -> AsyncIterator[ToyProject]:
     """A toy project whose deployments wait for triggers."""
-    project = ToyProject(tmp_path, pipeline_server)
+    project = ToyProject(tmp_path, prefect_server)
     project.write("ab")
     project.commit()
     serving = project.start("longreward.flows.serve")

@@ -21,11 +21,11 @@ DEAD = "http://me:hush@127.0.0.1:9"
 
 
 @pytest.fixture
-def project(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the graph of a project, whose state folder is the default one."""
     monkeypatch.delenv("LONGREWARD_STATE")
-    (own_folders / "dvc.yaml").write_text("stages: {}\n")
-    return own_folders
+    (workspace / "dvc.yaml").write_text("stages: {}\n")
+    return workspace
 
 
 @pytest.fixture

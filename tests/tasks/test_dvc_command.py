@@ -35,7 +35,7 @@ open("metrics/shout.json", "w").write("{}")
 
 
 @pytest.fixture
-def repository(own_folders: Path) -> Path:
+def repository(workspace: Path) -> Path:
     """A project with one stage and raw data that DVC does not know yet."""
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
         subprocess.run(command, check=True)
@@ -46,9 +46,9 @@ def repository(own_folders: Path) -> Path:
         "data/raw/a.txt": "heron\n",
     }
     for name, text in files.items():
-        (own_folders / name).parent.mkdir(parents=True, exist_ok=True)
-        (own_folders / name).write_text(text)
-    return own_folders
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_text(text)
+    return workspace
 
 
 def test_stage_entries(repository: Path) -> None:
@@ -58,7 +58,7 @@ def test_stage_entries(repository: Path) -> None:
     assert entry.outputs == (Path("data/loud"), Path("metrics/shout.json"))
 
 
-def test_stage_entries_without_dvc_yaml(own_folders: Path) -> None:
+def test_stage_entries_without_dvc_yaml(workspace: Path) -> None:
     with pytest.raises(ConfigError, match=r"dvc\.yaml is not here"):
         stage_entries()
 

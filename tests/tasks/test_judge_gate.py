@@ -36,15 +36,15 @@ def settings(gate: str, *more: str) -> Params:
     return read_params(None, [f"judge.check.gate={gate}", "judge.check.quick=true", *more])
 
 
-async def test_gate_off_makes_no_calls(own_folders: Path) -> None:
-    run, tracked = stage_run(settings("off"), own_folders)
+async def test_gate_off_makes_no_calls(workspace: Path) -> None:
+    run, tracked = stage_run(settings("off"), workspace)
     await validate_judge(run)
-    assert not (own_folders / "state" / "judge-check").exists()
+    assert not (workspace / "state" / "judge-check").exists()
     assert tracked.texts == {}
 
 
-async def test_gate_warn_logs_failures(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, tracked = stage_run(settings("warn", "judge.check.margin=0"), own_folders)
+async def test_gate_warn_logs_failures(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, tracked = stage_run(settings("warn", "judge.check.margin=0"), workspace)
     with caplog.at_level(logging.INFO, "judge-gate"):
         await validate_judge(run)
     assert "attacks raise a bad answer" in caplog.text
@@ -53,13 +53,13 @@ async def test_gate_warn_logs_failures(own_folders: Path, caplog: pytest.LogCapt
     assert tracked.measured["judge_check/rank/helpfulness"] == 1.0
 
 
-async def test_gate_require_stops_stage(own_folders: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, tracked = stage_run(settings("require", "judge.check.margin=0"), own_folders)
+async def test_gate_require_stops_stage(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, tracked = stage_run(settings("require", "judge.check.margin=0"), workspace)
     with caplog.at_level(logging.INFO, "judge-gate"):
         with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):
             await validate_judge(run)
         assert tracked.texts["judge-check.md"]
-        assert len(list((own_folders / "state" / "judge-check").iterdir())) == 1
-        enough, _ = stage_run(settings("require", "judge.check.max_failed_probes=16"), own_folders)
+        assert len(list((workspace / "state" / "judge-check").iterdir())) == 1
+        enough, _ = stage_run(settings("require", "judge.check.max_failed_probes=16"), workspace)
         await validate_judge(enough)
     assert caplog.text.count("checking the judge") == 1

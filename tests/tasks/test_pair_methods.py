@@ -55,7 +55,7 @@ def responses(id_: str) -> list[Response]:
 
 
 @pytest.fixture
-def project(own_folders: Path) -> Path:
+def project(workspace: Path) -> Path:
     """Two prompts with three responses each; the right one is the second. A third prompt has none."""
     bare = Example(id="3", document_id="3", context="Rain fell.", query="Who is Bo Ray?")
     write_examples(EXAMPLES, [example("1"), example("2"), bare])
@@ -63,7 +63,7 @@ def project(own_folders: Path) -> Path:
     for file in SCORED:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    return own_folders
+    return workspace
 
 
 def settings(method: str, *more: str) -> Params:

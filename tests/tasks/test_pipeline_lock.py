@@ -14,7 +14,7 @@ from longreward.tasks.pipeline_lock import pipeline_lock, queue
 
 
 @pytest.fixture(autouse=True)
-def _look_often(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _look_often(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.001)
 
 
@@ -112,7 +112,7 @@ asyncio.run(take())
 """
 
 
-async def test_killed_holder_does_not_block(own_folders: Path) -> None:
+async def test_killed_holder_does_not_block(workspace: Path) -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED)
     assert await process.wait() == 9
     async with pipeline_lock("next"):

@@ -72,7 +72,7 @@ def test_configured_server_used(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def no_server(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No server is configured."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}):

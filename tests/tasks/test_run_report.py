@@ -16,9 +16,9 @@ def row(comparison: str, measure: str, sft: float, dpo: float) -> dict[str, obje
 
 
 @pytest.fixture
-def comparison(own_folders: Path) -> Path:
+def comparison(workspace: Path) -> Path:
     rows = [row("t1", "recall", 0.395, 0.896), row("t1", "logicality", 8, 9), row("t1", "tokens", 23.04, 21.5)]
-    file = own_folders / "table.json"
+    file = workspace / "table.json"
     file.write_text(json.dumps({"rows": rows, "sentence": "Learning is shown."}))
     return file
 

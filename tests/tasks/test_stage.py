@@ -66,16 +66,16 @@ class Cable:
 
 
 @pytest.fixture
-def project(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with one stage, under a run on a tracking server that is gone."""
-    (own_folders / "dvc.yaml").write_text(GRAPH)
-    (own_folders / "params.yaml").write_text("judge: {}\n")
+    (workspace / "dvc.yaml").write_text(GRAPH)
+    (workspace / "params.yaml").write_text("judge: {}\n")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
     monkeypatch.setenv(tracking.PARENT, "ab" * 16)
-    monkeypatch.setenv(STAGE_EXIT, str(own_folders / "outcome.json"))
+    monkeypatch.setenv(STAGE_EXIT, str(workspace / "outcome.json"))
     client.cache_clear()
-    yield own_folders
+    yield workspace
     client.cache_clear()
 
 

@@ -42,7 +42,7 @@ class Store:
 
 
 @pytest.fixture
-def store(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+def store(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     store = Store()
     monkeypatch.setattr("longreward.tasks.tracking.outbox.probe_store", store.probe)
     return store
@@ -123,7 +123,7 @@ def test_call_may_send_another_call(store: Store) -> None:
 
 
 @pytest.fixture
-def nobody(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def nobody(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a tracking server that is not there."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         uri = f"http://me:hunter2@127.0.0.1:{listening.getsockname()[1]}"

@@ -62,17 +62,17 @@ def test_absolute_uri_memory_database(uri: str) -> None:
         absolute_uri(uri, Path("/base"))
 
 
-def test_relative_uri_starts_from_dvc_root(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_uri_starts_from_dvc_root(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_ROOT", "/original")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
     assert store_uri() == "sqlite:////original/runs.db"
 
 
-def test_artifact_location(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_artifact_location(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:pw@db/runs")
-    assert artifact_location("mine") == (own_folders / "state/mlartifacts").as_uri()
+    assert artifact_location("mine") == (workspace / "state/mlartifacts").as_uri()
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "artifacts")
-    assert artifact_location("team/mine") == (own_folders / "artifacts/team/mine").as_uri()
+    assert artifact_location("team/mine") == (workspace / "artifacts/team/mine").as_uri()
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/root/")
     assert artifact_location("mine") == "s3://bucket/root/mine"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
@@ -128,7 +128,7 @@ def test_deleted_experiment(tmp_path: Path) -> None:
     ],
 )
 def test_missing_database_driver(
-    own_folders: Path, monkeypatch: pytest.MonkeyPatch, module: str, uri: str, package: str
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, module: str, uri: str, package: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
@@ -138,7 +138,7 @@ def test_missing_database_driver(
     assert "hunter2" not in str(refused.value)
 
 
-def test_unreachable_database_hides_password(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_database_hides_password(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("psycopg")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -177,7 +177,7 @@ class Login(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def with_login(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def with_login(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     server = HTTPServer(("127.0.0.1", 0), Login)
@@ -207,7 +207,7 @@ def test_probe_other_server(with_login: str, monkeypatch: pytest.MonkeyPatch) ->
         probe_store(with_login)
 
 
-def test_probe_timeout(own_folders: Path) -> None:
+def test_probe_timeout(workspace: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:  # accepts, and says nothing
         uri = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(TrackingUnavailable, match=r"cannot be used: no answer .*timed out"):

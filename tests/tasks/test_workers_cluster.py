@@ -122,42 +122,42 @@ async def score_on_workers(params: Params, folder: Path, *, kill_after: int | No
 
 
 async def test_scores_with_killed_worker_equal_single_process(
-    own_folders: Path,
+    workspace: Path,
 ) -> None:
     with offline_judge_server("--latency", "0.15") as url:
-        alone = await score_in_process(settings(url), own_folders / "alone")
+        alone = await score_in_process(settings(url), workspace / "alone")
         calls, distinct = request_counts(url)
         assert calls == distinct
     with offline_judge_server("--latency", "0.15") as url:
-        spread = await score_on_workers(settings(url), own_folders / "spread", kill_after=calls // 3)
+        spread = await score_on_workers(settings(url), workspace / "spread", kill_after=calls // 3)
         requests, others = request_counts(url)
     assert spread == alone
     assert others == distinct
     assert distinct <= requests <= distinct + CONCURRENCY // 2  # a worker's share of the calls was in flight
     for folder in ("alone", "spread"):
-        with Ledger(own_folders / folder / "ledger.sqlite") as ledger:
+        with Ledger(workspace / folder / "ledger.sqlite") as ledger:
             assert ledger.totals().exchanges == distinct
     assert worker_processes() == []
 
 
-async def test_replies_of_killed_stage_not_requested_again(own_folders: Path) -> None:
-    script = own_folders / "stage.py"
+async def test_replies_of_killed_stage_not_requested_again(workspace: Path) -> None:
+    script = workspace / "stage.py"
     with offline_judge_server("--latency", "0.15") as url:
         params = settings(url)
-        (own_folders / "params.json").write_text(params.model_dump_json())
+        (workspace / "params.json").write_text(params.model_dump_json())
         script.write_text(STAGE)
         environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **api()}
-        stage = subprocess.Popen([sys.executable, str(script), str(own_folders)], env=environment)  # noqa: ASYNC220
+        stage = subprocess.Popen([sys.executable, str(script), str(workspace)], env=environment)  # noqa: ASYNC220
         while request_counts(url)[0] < 40:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         workers = psutil.Process(stage.pid).children(recursive=True)
         stage.kill()
         stage.wait()
         psutil.wait_procs(workers, timeout=30)
-        await score_on_workers(params, own_folders)
+        await score_on_workers(params, workspace)
         requests, distinct = request_counts(url)
     assert distinct <= requests <= distinct + CONCURRENCY
-    with Ledger(own_folders / "ledger.sqlite") as ledger:
+    with Ledger(workspace / "ledger.sqlite") as ledger:
         assert ledger.totals().exchanges == distinct
 
 
@@ -179,8 +179,8 @@ def api() -> dict[str, str]:
     return PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value()).environment
 
 
-async def test_workers_sample_same_responses_and_reject_changed_model(own_folders: Path) -> None:
-    model = own_folders / "models" / "sft"
+async def test_workers_sample_same_responses_and_reject_changed_model(workspace: Path) -> None:
+    model = workspace / "models" / "sft"
     model.parent.mkdir()
     model.symlink_to(ROOT / "models" / "tiny-base")
     params = settings("http://localhost:1/v1")
@@ -189,15 +189,15 @@ async def test_workers_sample_same_responses_and_reject_changed_model(own_folder
     @flow
     async def sampling(params: Params, folder: Path) -> Sampled:
         async with (
-            open_workers(params, state=folder, ledger=own_folders / "ledger.sqlite") as workers,
+            open_workers(params, state=folder, ledger=workspace / "ledger.sqlite") as workers,
             open_worker_policy(workers, params.policy, params.server, "models/sft", logs=folder) as policy,
         ):
             if folder.name == "changed":
                 model.unlink()
             return await sample_in_shards("sample", policy, examples, params.sample, folder=folder)
 
-    spread = await sampling(params, own_folders / "spread")
-    alone = await sampling(params.model_copy(update={"workers": Params().workers}), own_folders / "alone")
+    spread = await sampling(params, workspace / "spread")
+    alone = await sampling(params.model_copy(update={"workers": Params().workers}), workspace / "alone")
     assert [r.text for r in spread.responses] == [r.text for r in alone.responses]
     assert spread == alone
     policy = load_policy(params.policy, ROOT / "models" / "tiny-base")  # without shards, files and workers
@@ -205,7 +205,7 @@ async def test_workers_sample_same_responses_and_reject_changed_model(own_folder
     assert spread.responses == sampled
     assert all(response.token_ids and response.prompt_hash for response in spread.responses)
     with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is missing, or holds another model"):
-        await sampling(params, own_folders / "changed")
+        await sampling(params, workspace / "changed")
 
 
 @contextmanager
@@ -251,44 +251,44 @@ def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
         ),
     ],
 )
-async def test_worker_with_other_version_is_error_before_any_shard(own_folders: Path, start: str, message: str) -> None:
-    with cluster(own_folders / "remote", start=start) as address:
+async def test_worker_with_other_version_is_error_before_any_shard(workspace: Path, start: str, message: str) -> None:
+    with cluster(workspace / "remote", start=start) as address:
         params = settings("http://localhost:1/v1", address=address)
         with pytest.raises(WorkerError, match=message):
-            async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite"):
+            async with open_workers(params, state=workspace, ledger=workspace / "l.sqlite"):
                 pass
 
 
 async def test_worker_with_own_state_folder_sends_ledger_and_gets_no_key(
-    own_folders: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THE_KEY", "of-the-judge")
     with offline_judge_server("--latency", "0.02", "--require-key-env", "THE_KEY") as url:
-        with cluster(own_folders / "remote") as address:
+        with cluster(workspace / "remote") as address:
             params = settings(url, address=address)
             params = params.model_copy(update={"judge": params.judge.model_copy(update={"api_key_env": "THE_KEY"})})
 
             @flow
             async def scoring(folder: Path) -> list[ScoredExample]:
-                ledger = own_folders / "ledger.sqlite"
+                ledger = workspace / "ledger.sqlite"
                 async with open_workers(params, state=folder, ledger=ledger) as workers:
                     assert workers is not None
                     return list(await score_with_workers("score", workers, items(), params, folder=folder))
 
-            first = await scoring(own_folders / "one")
+            first = await scoring(workspace / "one")
             requests, distinct = request_counts(url)
             assert requests == distinct
-            assert await scoring(own_folders / "two") == first  # the ledger's exchanges were sent with each shard
+            assert await scoring(workspace / "two") == first  # the ledger's exchanges were sent with each shard
             assert request_counts(url) == (requests, distinct)
-        with Ledger(own_folders / "ledger.sqlite") as ledger:
+        with Ledger(workspace / "ledger.sqlite") as ledger:
             assert ledger.totals().exchanges == distinct
-        assert not list((own_folders / "remote" / "state").rglob("*.sqlite"))
-        logs = "".join(file.read_text() for file in (own_folders / "remote").glob("*.log"))
+        assert not list((workspace / "remote" / "state").rglob("*.sqlite"))
+        logs = "".join(file.read_text() for file in (workspace / "remote").glob("*.log"))
         assert "of-the-judge" not in logs
 
 
-async def test_missing_scheduler_is_error(own_folders: Path) -> None:
+async def test_missing_scheduler_is_error(workspace: Path) -> None:
     params = settings("http://localhost:1/v1", address="tcp://127.0.0.1:1", start_limit_s=1)
     with pytest.raises(WorkerError, match=r"scheduler tcp://127\.0\.0\.1:1 cannot be reached"):
-        async with open_workers(params, state=own_folders, ledger=own_folders / "l.sqlite"):
+        async with open_workers(params, state=workspace, ledger=workspace / "l.sqlite"):
             pass

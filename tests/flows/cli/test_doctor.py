@@ -213,14 +213,14 @@ def test_running_pipeline_and_leftovers_of_runs_are_notes(cli: Any, project: Pat
 
 
 @pytest.mark.slow
-def test_prefect_server_and_login_of_profile_used(project: Path, pipeline_server: str, tmp_path: Path) -> None:
+def test_prefect_server_and_login_of_profile_used(project: Path, prefect_server: str, tmp_path: Path) -> None:
     # Not in the environment: `prefect profile use` creates such a file.
     (tmp_path / "profiles.toml").write_text(
-        f'active = "far"\n[profiles.far]\nPREFECT_API_URL = "{pipeline_server}"\n'
+        f'active = "far"\n[profiles.far]\nPREFECT_API_URL = "{prefect_server}"\n'
         f'PREFECT_API_AUTH_STRING = "{PREFECT_API_AUTH_STRING.value()}"\n'
     )
     code, output = doctor(project, PREFECT_PROFILES_PATH=str(tmp_path / "profiles.toml"))
-    assert (code, f"✓ prefect       {pipeline_server} answers" in output) == (0, True), output
+    assert (code, f"✓ prefect       {prefect_server} answers" in output) == (0, True), output
 
 
 @pytest.mark.slow

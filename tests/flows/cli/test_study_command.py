@@ -48,21 +48,21 @@ def study(folder: Path, server: str, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_study_runs_missing_cells_and_reports_all(tmp_path: Path, pipeline_server: str) -> None:
+def test_study_runs_missing_cells_and_reports_all(tmp_path: Path, prefect_server: str) -> None:
     folder = tmp_path / "project"
     create_project(folder, project_files("laptop"))
-    study(folder, pipeline_server, "--arms", "random")
+    study(folder, prefect_server, "--arms", "random")
     first = (folder / "data/study/study.md").read_text(encoding="utf-8")
     assert "| random | chance |" in first
     assert "contrast" not in first
 
     both = ("--arms", "contrast", "random")
-    listed = study(folder, pipeline_server, *both, "--list")
+    listed = study(folder, prefect_server, *both, "--list")
     assert "2 runs, 1 of them finished" in listed
     assert "missing  study-contrast-s3" in listed
     assert "finished study-random-s3" in listed
 
-    study(folder, pipeline_server, *both)
+    study(folder, prefect_server, *both)
     page = (folder / "data/study/study.md").read_text(encoding="utf-8")
     assert "Seeds: 3." in page
     assert page.count("| contrast | ") == 3  # its pairs, and its means at both decodings

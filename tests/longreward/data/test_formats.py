@@ -1,8 +1,5 @@
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longreward.data import formats
-from longreward.errors import DataError, StateError
+from longreward.errors import DataError
 from longreward.records import (
     DIMENSIONS,
     Evidence,
@@ -252,41 +249,3 @@ def test_surrogates_round_trip(tmp_path: Path) -> None:
     example = Example(id="1", document_id="d", context="broken \ud800 half", query="q")
     formats.write_examples(tmp_path / "x.jsonl", [example])
     assert list(formats.read_examples(tmp_path / "x.jsonl")) == [example]
-
-
-def test_failed_write_keeps_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.jsonl"
-    path.write_text("old")
-
-    def rows() -> object:
-        yield RESPONSE
-        raise RuntimeError("stopped")
-
-    with pytest.raises(RuntimeError, match="stopped"):
-        formats.write_responses(path, rows())  # type: ignore[arg-type]
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_temporary_files_of_dead_processes_removed(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".x.jsonl.{dead.pid}.part").write_text("half a row")
-    (tmp_path / f".x.jsonl.{os.getppid()}.part").write_text("a living process's")
-    formats.write_responses(tmp_path / "x.jsonl", [RESPONSE])
-    assert {path.name for path in tmp_path.iterdir()} == {"x.jsonl", f".x.jsonl.{os.getppid()}.part"}
-
-
-def test_only_regular_files_replaced(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(StateError, match="no regular file"):
-            formats.write_responses(path, [RESPONSE])
-    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
-    assert not (tmp_path / "pipe").is_file()
-
-
-def test_file_in_place_of_folder_reported(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(StateError, match=r"taken/x\.jsonl cannot be written"):
-        formats.write_responses(tmp_path / "taken" / "x.jsonl", [RESPONSE])

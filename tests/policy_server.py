@@ -2,11 +2,8 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-import pytest
 
 
 class PolicyServer:
@@ -98,17 +95,3 @@ class PolicyServer:
                 pass
 
         return Handler
-
-
-@pytest.fixture
-def policy_server() -> Iterator[Callable[..., PolicyServer]]:
-    """Return a function that starts a server: `policy_server(ignores_n=True, …)`."""
-    started: list[PolicyServer] = []
-
-    def start(**options: Any) -> PolicyServer:
-        started.append(PolicyServer(**options))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()

@@ -1,13 +1,11 @@
-"""A real chat server on a loopback port whose replies a test defines."""
+"""A chat server on a loopback port whose replies a test defines."""
 
 import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-import pytest
 
 # Maps the body of a request to (status, reply); the reply is serialized to JSON unless it is a str.
 Handler = Callable[[dict[str, Any]], tuple[int, Any]]
@@ -71,20 +69,3 @@ def completion_body(content: str | None, finish: str = "stop", **message: Any) -
     """Make a chat completion of 100 prompt and 10 completion tokens."""
     choice = {"index": 0, "message": {"role": "assistant", "content": content} | message, "finish_reason": finish}
     return {"model": "m-1", "choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 10}}
-
-
-@pytest.fixture
-def serve_chat() -> Callable[..., AbstractContextManager[ChatServer]]:
-    return chat_server
-
-
-@pytest.fixture
-def completion() -> Callable[..., dict[str, Any]]:
-    return completion_body
-
-
-@pytest.fixture
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI", "ZHIPUAI", "ANTHROPIC", "VLLM", "SGLANG", "OLLAMA", "MY_JUDGE"):
-        monkeypatch.delenv(f"{name}_API_KEY", raising=False)
-    monkeypatch.delenv("MY_JUDGE_KEY", raising=False)
