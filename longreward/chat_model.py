@@ -12,6 +12,28 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
+class ReplyFormat:
+    """What is known about the format of the replies to a template.
+
+    It is no part of the ledger's key: it decides where a reply ends and how an unreadable one is requested again, but
+    not what a complete reply says. A JSON schema for structured output would belong here as well, and into the key.
+    """
+
+    headings: tuple[str, ...] = ()
+    """Headings of the prompt's sections, with `{name}` for a number. A reply that repeats one after its verdict
+    continues the examples of the prompt."""
+    stop: tuple[str, ...] = ()
+    """Stop sequences that occur in no reply before its end, the most frequent one first."""
+    is_list: bool = False
+    """Whether the whole reply is a list; otherwise it ends with a verdict."""
+    reminder: str = ""
+    """The next user message after an unreadable reply: one line on the format. Empty: the request is only repeated."""
+
+
+ANY_FORMAT = ReplyFormat()
+
+
+@dataclass(frozen=True)
 class ChatRequest:
     """A fully rendered request to a chat model."""
 
@@ -27,6 +49,22 @@ class ChatRequest:
     """The system prompt of this request; it follows the one that the judge's settings add."""
     top_logprobs: int = 0
     """How many of the likeliest tokens to return with their probabilities, at each position of the reply."""
+    reply_format: ReplyFormat = ANY_FORMAT
+    turns: tuple[tuple[str, str], ...] = ()
+    """A continued conversation: each reply to this request so far, and the user message after it."""
+
+    def messages(self, configured_system: str = "") -> list[dict[str, str]]:
+        """Return the conversation in the form of the OpenAI protocol."""
+        system = self.system_prompt(configured_system)
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": self.text})
+        for reply, message in self.turns:
+            messages += [{"role": "assistant", "content": reply}, {"role": "user", "content": message}]
+        return messages
+
+    def prompt_text(self, configured_system: str = "") -> str:
+        """Return all messages joined, to estimate the tokens of the prompt."""
+        return "".join(message["content"] for message in self.messages(configured_system))
 
     def system_prompt(self, configured: str) -> str:
         """Join the system prompt of the judge's settings and that of the request."""

@@ -15,6 +15,7 @@ import pytest
 from longreward.benchmarks import published_formats
 from longreward.chat_model import ChatReply, parse_logprobs
 from longreward.flows.cli.score import without_verdict
+from longreward.judge.continuation import cut_continuation
 from longreward.judge.prompts import load_prompts
 from longreward.judge.reasoning import strip_reasoning
 from longreward.judge.truncation import truncated_list, truncated_verdict
@@ -28,6 +29,7 @@ from longreward.utils.language import detect_language
 from longreward.utils.redaction import redact
 from longreward.utils.token_spans import SimpleTokenizer
 
+RATING_FORMAT = load_prompts().template("helpfulness", "en").reply_format
 LENGTH = 100_000
 CPU_LIMIT_S = 3.0
 
@@ -48,6 +50,8 @@ REPLIES = (
         "(",
         "\\boxed{",
         "```\n",
+        "[Analysis]\n",
+        "Rating\n[Question]\n",
     ),
     *("<statement>", "</statement>", "<statement>a", "</", "<", "< ", "<statement ", "</statement "),
     *("<think>", "</think>", "<think></think>", "[THINK]a", "</think><", "No relevant information\n"),
@@ -75,6 +79,7 @@ def reply_functions() -> dict[str, Callable[[str], object]]:
         "parse_logprobs": parse_logprobs,
         "is_filter_notice": is_filter_notice,
         "without_verdict": without_verdict,
+        "cut_continuation": lambda text: cut_continuation(text, RATING_FORMAT),
         "truncated_list": truncated_list(lambda text: text, end_tag="statement"),
     }
     for name, reply_parsers in PARSERS.items():

@@ -1,12 +1,16 @@
 """The attempts at one request: what was sent and received, how a reply is parsed, and what to send next.
 
-    attempt  max_tokens  temperature
-    1        512         0.01         truncated
-    2        1,024       0.01         truncated again: a larger limit alone did not help
-    3        2,048       0.95         readable
+    attempt  max_tokens  temperature                 attempt  messages                           temperature
+    1        512         0.01         truncated      1        prompt                             0.01     unreadable
+    2        1,024       0.01         truncated      2        prompt, reply to 1, reminder       0.01     unreadable
+    3        2,048       0.95         readable       3        prompt                             0.95     unreadable
+                                                     4        prompt, reply to 3, reminder       0.01     readable
 
-A request with a larger `max_tokens` has another key in the ledger. So a truncated reply is never served for a request
-with a larger limit, and after an interruption the sequence of limits is reconstructed from the ledger.
+A reminder continues the conversation with one line on the format (`ReplyFormat.reminder`). Another temperature alone
+rarely helps a small model: it gives its opinion and forgets the form again.
+
+A request with a larger `max_tokens`, or with a reminder, has another key in the ledger. So a truncated reply is never
+served for a request with a larger limit, and after an interruption the attempts are reconstructed from the ledger.
 
 Attempts come in rounds of `judge.max_attempts`. A run completes the round that an interrupted run began. If a round is
 complete and the request still unreadable, the next run starts a new round, as its judge may be repaired.
@@ -18,6 +22,7 @@ from typing import Generic, TypeVar
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
 from longreward.judge.config import JudgeConfig
+from longreward.judge.continuation import cut_continuation
 from longreward.judge.ledger import Exchange
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
 from longreward.judge.truncation import TruncatedParser
@@ -59,6 +64,11 @@ class Attempt:
     has_raised_limit: bool
     """Whether the token limit is larger than that of the prompt."""
 
+    @property
+    def has_reminder(self) -> bool:
+        """Whether the request continues the conversation with a reminder of the format."""
+        return bool(self.request.turns)
+
 
 class Attempts(Generic[T]):
     """All exchanges about one request, in order: those in the ledger, and those that `add` appends.
@@ -92,22 +102,28 @@ class Attempts(Generic[T]):
         self._key_for = key_for
         self._max_limit = max(max_tokens_limit, request.max_tokens)
         self._limits = [request.max_tokens]
+        self._requests: dict[str, ChatRequest] = {}  # by key
+        self._reminds = bool(request.reply_format.reminder)
+        self._find_exchanges = find_exchanges
         # Recorded exchanges with a raised limit have other keys: follow the sequence of limits as far as it was made.
         while True:
-            for exchange in find_exchanges(self._key_for(self._current)):
-                # Exchanges of a run with other temperatures do not count as attempts of this one.
-                is_retry = exchange.attempt > 1 and exchange.temperature == self._config.retry_temperature
-                if is_retry or exchange.temperature == self._config.first_temperature:
-                    self.exchanges.append(exchange)
+            recorded = self._find_recorded(self._current)
+            self.exchanges += recorded
+            for exchange in recorded:
+                if (reminder := self._reminder_after(exchange)) is not None:
+                    self.exchanges += self._find_recorded(reminder)
             if not self._raise_limit():
                 break
         self.exchanges.sort(key=lambda exchange: exchange.attempt)
 
     def next(self) -> Attempt:
         """Return the attempt to make now."""
-        key = self._key_for(self._current)
         number = 1 + max((exchange.attempt for exchange in self.exchanges), default=0)
         position = len(self.exchanges) % self._config.max_attempts
+        if position > 0 and (reminder := self._reminder_after(self.exchanges[-1])) is not None:
+            has_raised_limit = reminder.max_tokens > self._original.max_tokens
+            return Attempt(reminder, self._key(reminder), number, self._config.first_temperature, has_raised_limit)
+        key = self._key(self._current)
         # The first retry of a truncated reply keeps the temperature: it lacked tokens, its format may be fine. If it is
         # truncated again, the model may repeat itself, and another temperature ends the repetition.
         is_first = position == 0 or (
@@ -121,6 +137,10 @@ class Attempts(Generic[T]):
         """Append the exchange of the attempt that `next` returned."""
         self.exchanges.append(exchange)
         self._raise_limit()
+
+    def reject_reminder(self) -> None:
+        """Send no reminders any more: the server does not accept the continued conversation."""
+        self._reminds = False
 
     def reject_raised_limit(self) -> None:
         """Go back to the previous token limit for good: the server does not accept the raised one."""
@@ -161,9 +181,12 @@ class Attempts(Generic[T]):
 
     def complete_value(self, reply: ChatReply) -> T | None:
         """Parse a reply that contains everything that was requested."""
-        if self._parse_truncated is None or reply.finish_reason != "length":
-            return self._parse(self._text(reply))
-        parsed = self._parse_truncated(self._text(reply))
+        text = self._text(reply)
+        # Where it was cut, the limit came after the reply proper.
+        is_whole = reply.finish_reason != "length" or text != self._uncut_text(reply)
+        if self._parse_truncated is None or is_whole:
+            return self._parse(text)
+        parsed = self._parse_truncated(text)
         return parsed.value if parsed is not None and parsed.is_complete else None
 
     def partial_value(self, reply: ChatReply) -> T | None:
@@ -175,8 +198,9 @@ class Attempts(Generic[T]):
 
     def is_truncated(self, reply: ChatReply) -> bool:
         """Whether a larger token limit might have made the reply complete."""
-        has_parser = self._parse_truncated is not None
-        return has_parser and reply.finish_reason == "length" and self.complete_value(reply) is None
+        if self._parse_truncated is None or reply.finish_reason != "length":
+            return False
+        return self._text(reply) == self._uncut_text(reply) and self.complete_value(reply) is None
 
     def unreadable_reason(self, reply: ChatReply, *, max_tokens: int) -> str:
         """Explain why a reply has no value, and which setting helps; `max_tokens` is the limit that was sent."""
@@ -194,13 +218,48 @@ class Attempts(Generic[T]):
         return f"the answer holds no verdict in the asked form: …{end}" if text else "the answer is empty"
 
     def _text(self, reply: ChatReply) -> str:
+        return cut_continuation(self._uncut_text(reply), self._original.reply_format)
+
+    def _uncut_text(self, reply: ChatReply) -> str:
         return strip_reasoning(reply, thinks=self._config.thinking_tokens > 0)
+
+    def _key(self, request: ChatRequest) -> str:
+        key = self._key_for(request)
+        self._requests[key] = request
+        return key
+
+    def _find_recorded(self, request: ChatRequest) -> list[Exchange]:
+        """Return the recorded exchanges of a request that count as attempts of this run."""
+        exchanges = []
+        for exchange in self._find_exchanges(self._key(request)):
+            # Exchanges of a run with other temperatures do not.
+            is_retry = exchange.attempt > 1 and exchange.temperature == self._config.retry_temperature
+            if is_retry or exchange.temperature == self._config.first_temperature:
+                exchanges.append(exchange)
+        return exchanges
+
+    def _reminder_after(self, exchange: Exchange) -> ChatRequest | None:
+        """Return the request that reminds the judge of the format after its reply; None where that makes no sense.
+
+        A truncated reply lacked tokens, an empty one would be a message without content, and a judge that ignored one
+        reminder does better with a new start.
+        """
+        request, reply = self._requests[exchange.request_id], exchange.reply
+        text = self._text(reply).strip()
+        if not self._reminds or request.turns or not text or exchange.outcome == "refused":
+            return None
+        if self.is_truncated(reply) or self.complete_value(reply) is not None:
+            return None
+        return replace(request, turns=((text, self._original.reply_format.reminder),))
 
     def _parsed_reply(self, exchange: Exchange, value: T | None, reason: str | None) -> ParsedReply[T]:
         text = strip_reasoning(exchange.reply).strip()
         # A reply of reasoning only is shown as it is, so that people see what the model wrote.
         if not text or not has_reasoning(exchange.reply):
             text = exchange.reply.text
+        text = cut_continuation(text, self._original.reply_format)
+        # The reply to a reminder is often the verdict alone; its analysis is in the reply before.
+        text = "\n\n".join([*(previous for previous, _ in self._requests[exchange.request_id].turns), text])
         return ParsedReply(value, reason, text, len(self.exchanges), 0, self._total_usage(), exchange.judge)
 
     def _total_usage(self) -> TokenUsage:
@@ -214,7 +273,7 @@ class Attempts(Generic[T]):
     def _raise_limit(self) -> bool:
         """Double the token limit if a reply was truncated at the current one and a larger one is allowed."""
         limit = self._limits[-1]
-        key = self._key_for(self._current)
+        key = self._key(self._current)
         is_truncated = any(
             exchange.request_id == key and self.is_truncated(exchange.reply) for exchange in self.exchanges
         )

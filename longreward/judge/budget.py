@@ -228,7 +228,7 @@ class Account:
             completion = maximum.completion_tokens  # an empty reply may consist of reasoning up to the limit
             if text:
                 completion = estimate_tokens(text) + self._config.thinking_tokens
-            prompt = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+            prompt = estimate_tokens(request.prompt_text(self._config.system))
             reported = TokenUsage(prompt, completion)
         prompt, completion, cached = reported.prompt_tokens, reported.completion_tokens, reported.cached_tokens
         money = self._price.cost(prompt, completion, cached=cached, batch=self._batch)
@@ -244,8 +244,8 @@ class Account:
 
     def _max_usage(self, request: ChatRequest) -> Usage:
         # No tokenizer makes more tokens of a text than it has bytes.
-        texts = (request.text, request.system, self._config.system)
-        prompt = sum(len(text.encode("utf-8", "replace")) for text in texts) + MAX_TEMPLATE_TOKENS
+        text = request.prompt_text(self._config.system)
+        prompt = len(text.encode("utf-8", "replace")) + MAX_TEMPLATE_TOKENS * (1 + len(request.turns))
         extra = self._config.extra_body
         length, choices = extra.get(self._config.sent_length_field), extra.get("n")
         completion = length if isinstance(length, int) else request.max_tokens + self._config.thinking_tokens

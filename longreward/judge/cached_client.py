@@ -26,6 +26,7 @@ CLIENT_COUNTS = (
     "completion_tokens",
     "cached_tokens",
     "unreadable",
+    "reminders",
     "refused",
     "truncated",
 )
@@ -129,7 +130,10 @@ class CachedJudgeClient:
             except RequestFailed as error:
                 return replace(attempts.failed_result(str(error), judge=self._model.name), calls=calls)
             if exchange is None:
-                attempts.reject_raised_limit()
+                if attempt.has_reminder:
+                    attempts.reject_reminder()
+                else:
+                    attempts.reject_raised_limit()
                 continue
             attempts.add(exchange)
             calls += called
@@ -151,13 +155,16 @@ class CachedJudgeClient:
         """Send one request, parse the reply and record the exchange.
 
         Returns the exchange and whether it was made now, not by another process meanwhile. The exchange is None where
-        the server refuses the raised token limit. Nothing is awaited between the reply and the ledger, so no reply is
-        lost to a cancellation.
+        the server refuses the raised token limit or the reminder. Nothing is awaited between the reply and the ledger,
+        so no reply is lost to a cancellation.
         """
         self.counts["calls"] += 1
         try:
             reply = await self._send(attempt)
         except JudgeRefused:
+            if attempt.has_reminder:  # other reasons come back with the request alone
+                self.counts["calls"] -= 1
+                return None, False
             if not attempt.has_raised_limit:
                 raise
             # "max_tokens is too large" holds for every prompt; other reasons come back with the original limit.
@@ -165,7 +172,8 @@ class CachedJudgeClient:
             self.counts["calls"] -= 1
             return None, False
         except RequestRefused as refusal:
-            if attempt.has_raised_limit:  # the prompt and this limit exceed the context window
+            # The prompt with this limit, or with the reply and the reminder, exceeds the context window.
+            if attempt.has_raised_limit or attempt.has_reminder:
                 self.counts["calls"] -= 1
                 return None, False
             return self._record(attempt, ChatReply("", "content_filter"), "refused", str(refusal)), True
@@ -175,6 +183,7 @@ class CachedJudgeClient:
             self.counts["calls"] -= 1
             self.counts["ledger_hits"] += 1
             return exchange, False
+        self.counts["reminders"] += attempt.has_reminder
         if attempts.complete_value(reply) is not None:
             return self._record(attempt, reply, "readable", None), True
         max_tokens = attempt.request.max_tokens + self._config.thinking_tokens

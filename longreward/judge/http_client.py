@@ -8,21 +8,21 @@ import asyncio
 import itertools
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage, with_logprobs
 from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientFailure
 from longreward.judge.config import JudgeConfig
+from longreward.judge.continuation import close_verdict
 from longreward.judge.reasoning import prepend_reasoning
 from longreward.utils.endpoints import read_key
 from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper, is_filter_notice, reported_status
 
-if TYPE_CHECKING:
-    pass
-
 TOTAL_TIMEOUT_FACTOR = 10  # times timeout_s, for a whole reply that arrives in small pieces
 # httpx checks every idle connection of its pool for each request, so several small pools are faster than a large one.
 POOL_SIZE, MAX_POOLS = 16, 8
+# Fields that a request can do without, and how a refusal of each names it.
+OPTIONAL_FIELDS = {"logprobs": "logprob", "stop": "stop"}
 _FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
 
 
@@ -50,7 +50,7 @@ class HttpJudge:
             self._clients.append(self.client.with_options(http_client=http_client))
         self._round_robin = itertools.cycle(self._clients)
         self._has_replied = False
-        self._supports_logprobs = True  # until it refuses a request that asks for them
+        self._refused_fields: set[str] = set()  # optional ones, which the server does not accept
         self.errors = ErrorMapper(
             server=f"judge {self._model!r} at {self.client.base_url}",
             section="judge",
@@ -72,15 +72,14 @@ class HttpJudge:
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         from openai import APIError
 
+        fields = self.request_body(request, temperature)
         timeout_s = TOTAL_TIMEOUT_FACTOR * self._config.timeout_s
         failure: JudgeError
         try:
             # A body that arrives byte by byte never exceeds the library's timeout, which is one between two bytes.
             async with asyncio.timeout(timeout_s):
                 # `chat.completions.create` would spend 0.2 ms on copying the fields by their types.
-                body = await next(self._round_robin).post(
-                    "/chat/completions", cast_to=str, body=self.request_body(request, temperature)
-                )
+                body = await next(self._round_robin).post("/chat/completions", cast_to=str, body=fields)
             reply = self.parse_body(body, request)
         except APIError as error:
             failure = self.errors.from_exception(error)
@@ -90,10 +89,16 @@ class HttpJudge:
         else:
             self._has_replied = True
             return reply
-        is_about_logprobs = isinstance(failure, JudgeRefused) and "logprob" in str(failure).lower()
-        if request.top_logprobs and self._supports_logprobs and is_about_logprobs:
-            self._supports_logprobs = False
-            return await self.complete(request, temperature=temperature)
+        if isinstance(failure, JudgeRefused):
+            # Other requests in flight may have met the same refusal, so what counts is what this one contained.
+            refused = {
+                name
+                for name, word in OPTIONAL_FIELDS.items()
+                if name in fields and name not in self._config.extra_body and word in str(failure).lower()
+            }
+            if refused:
+                self._refused_fields |= refused
+                return await self.complete(request, temperature=temperature)
         raise failure  # outside the except block: the library's error contains the request with its headers
 
     async def list_models(self) -> tuple[str, ...]:
@@ -137,16 +142,19 @@ class HttpJudge:
             config.sent_length_field: request.max_tokens + config.thinking_tokens,
             "temperature": temperature,
         }
-        if request.top_logprobs and self._supports_logprobs:
+        if request.top_logprobs and "logprobs" not in self._refused_fields:
             fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if stop := self._stop_sequences(request):
+            fields["stop"] = stop
         extra = {name: value for name, value in config.extra_body.items() if value is not None}
         if temperature == 0 and provider.greedy:
             del fields["temperature"]
             extra = {**provider.greedy, **extra}
         fields = {name: value for name, value in fields.items() if name not in config.extra_body}
-        system = request.system_prompt(config.system)
-        messages = [{"role": "system", "content": _replace_surrogates(system)}] if system else []
-        messages.append({"role": "user", "content": _replace_surrogates(request.text)})
+        messages = [
+            {"role": message["role"], "content": _replace_surrogates(message["content"])}
+            for message in request.messages(config.system)
+        ]
         return {**fields, "model": self._model, "messages": messages, **extra}
 
     def parse_body(self, body: str, request: ChatRequest) -> ChatReply:
@@ -172,6 +180,8 @@ class HttpJudge:
             text = with_logprobs(text, choice.get("logprobs"))
         # vLLM, SGLang, Zhipu, DeepSeek and Ollama put the reasoning beside the reply, under one of these names.
         reasoning = message.get("reasoning_content") or message.get("reasoning")
+        if finish_reason == "stop" and self._stop_sequences(request):
+            text = close_verdict(text)
         text = prepend_reasoning(reasoning if isinstance(reasoning, str) else "", text)
         return ChatReply(
             _replace_surrogates(self.errors.mask_key(text)),
@@ -179,6 +189,13 @@ class HttpJudge:
             _parse_usage(completion.get("usage")),
             str(completion.get("model") or ""),
         )
+
+    def _stop_sequences(self, request: ChatRequest) -> list[str]:
+        """Return the stop sequences to send; none where reasoning might contain one."""
+        config = self._config
+        if config.thinking_tokens or "stop" in self._refused_fields or "stop" in config.extra_body:
+            return []
+        return list(request.reply_format.stop[: config.provider.max_stops])
 
     def _no_completion(self, body: str) -> JudgeError:
         status = reported_status(body)

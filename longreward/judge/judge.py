@@ -205,6 +205,7 @@ def request_summary(name: str, metrics: Mapping[str, float]) -> str:
     failures = [f"{counts[metric]:,} {label}" for metric, label in labels.items() if counts[metric]]
     text += f" ({', '.join(failures)})" if failures else ""
     text += f"; {counts['unreadable']:,} unreadable and {counts['truncated']:,} truncated replies"
+    text += f", {counts['reminders']:,} reminders of the format" if counts["reminders"] else ""
     if is_overloaded(metrics):
         text += (
             f". The server cannot do as much at once: lower judge.max_concurrency ({metrics['concurrency']:.0f} were "

@@ -61,7 +61,7 @@ class OllamaJudge(HttpJudge):
         return None
 
     def _check_window(self, request: ChatRequest) -> None:
-        prompt_tokens = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+        prompt_tokens = estimate_tokens(request.prompt_text(self._config.system))
         if self._window is not None and prompt_tokens > self._window:
             total = prompt_tokens + request.max_tokens + self._config.thinking_tokens
             raise JudgeRefused(

@@ -21,6 +21,8 @@ DIMENSION_TEMPLATES: Mapping[Dimension, tuple[str, ...]] = {dimension: (dimensio
     "faithfulness": ("statements", "support"),
     "completeness": ("extraction", "completeness"),
 }
+LIST_TEMPLATES = frozenset({"statements", "extraction"})
+"""Templates whose replies are lists; those of the others end with a verdict."""
 TEMPLATES = tuple(template for templates in DIMENSION_TEMPLATES.values() for template in templates)
 PUBLISHED_FILES = (
     "helpfulness_few_shot.txt",
@@ -39,6 +41,9 @@ class TemplateSpec(Config):
     slots: tuple[Slot, ...]
     max_tokens: int = Field(ge=1)
     files: dict[Language, str]
+    reminder: dict[Language, str] = Field(default_factory=dict)
+    """One line on the format, which follows an unreadable reply in the same conversation; empty: the request is only
+    repeated, as in the published code."""
 
 
 class Labels(Config):

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from longreward.chat_model import ChatRequest
+from longreward.chat_model import ANY_FORMAT, ChatRequest, ReplyFormat
 from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings
 
 SLOT = re.compile(r"<<(\w+)>>")
@@ -33,6 +33,7 @@ class PromptTemplate:
     """Whether this is a published prompt."""
     escaper: PromptEscaper | None = None
     max_tokens: int = 512
+    reply_format: ReplyFormat = ANY_FORMAT
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -51,7 +52,9 @@ class PromptTemplate:
         """
         text = "".join(self._escape(slots[piece]) if index % 2 else piece for index, piece in enumerate(self.pieces))
         limit = self.max_tokens if max_tokens is None else max_tokens
-        return ChatRequest(self.name, dict(slots), text, self.hash, limit, system)
+        return ChatRequest(
+            self.name, dict(slots), text, self.hash, limit, system=system, reply_format=self.reply_format
+        )
 
     def _escape(self, value: str) -> str:
         if isinstance(value, LabelledText):

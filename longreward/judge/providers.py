@@ -25,6 +25,8 @@ class Provider:
     needs_key: bool = False
     length_field: LengthField = "max_tokens"
     max_temperature: float = 2.0
+    max_stops: int = 4
+    """How many stop sequences a request may have."""
     greedy: Mapping[str, Any] = field(default_factory=dict)
     """Fields that replace temperature 0 where the server refuses it."""
     modes: tuple[Mode, ...] = ("live", "batch_files")
@@ -55,6 +57,7 @@ PROVIDERS: Mapping[Kind, Provider] = {
         hosts=("api.openai.com",),
         needs_key=True,
         length_field="max_completion_tokens",
+        max_stops=0,  # reasoning models refuse them, and a refusal in a batch file ends the run
         modes=_EVERY_MODE,
     ),
     # Temperatures lie above 0 and up to 1; do_sample: false requests greedy decoding.
@@ -64,6 +67,7 @@ PROVIDERS: Mapping[Kind, Provider] = {
         hosts=("open.bigmodel.cn",),
         needs_key=True,
         max_temperature=1.0,
+        max_stops=1,
         greedy={"do_sample": False},
         modes=_EVERY_MODE,
         batch_endpoint="/v4/chat/completions",

@@ -80,7 +80,7 @@ class RetryingClient:
             await asyncio.sleep(backoff_s(failures + overloads, transient))
 
     async def _try(self, request: ChatRequest, temperature: float, is_recorded: Callable[[], bool]) -> ChatReply | None:
-        prompt_tokens = estimate_tokens(request.system_prompt(self._config.system) + request.text)
+        prompt_tokens = estimate_tokens(request.prompt_text(self._config.system))
         max_tokens = prompt_tokens + request.max_tokens + self._config.thinking_tokens
         async with self.limiter.call(max_tokens) as call:
             if is_recorded():  # only now: the call may have waited for its slot

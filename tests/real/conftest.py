@@ -5,7 +5,8 @@
     qwen-0.5b.gguf       Qwen2.5-Coder-0.5B-Instruct
     mpnet/               all-mpnet-base-v2, as sentence-transformers saves it
 
-Servers run in processes of their own, with few threads: the tests share a machine with others.
+Servers run in processes of their own. One thread is the default: llama.cpp's threads wait for each other in busy loops,
+and on a machine with other work two of them were 30 times slower than one.
 """
 
 import importlib.util
@@ -42,13 +43,13 @@ def model_path() -> ModelPath:
 
 @pytest.fixture(scope="session")
 def serve_gguf(model_path: ModelPath, tmp_path_factory: pytest.TempPathFactory) -> ServeGguf:
-    """Return `serve_gguf(name, context=8192, slots=2, threads=2)`, a context manager that yields the base URL.
+    """Return `serve_gguf(name, context=8192, slots=2, threads=1)`, a context manager that yields the base URL.
 
     The server's model has the name of the file without `.gguf`. `context` is the window of each slot, in tokens.
     """
 
     @contextmanager
-    def serve(name: str, *, context: int = 8192, slots: int = 2, threads: int = 2) -> Iterator[str]:
+    def serve(name: str, *, context: int = 8192, slots: int = 2, threads: int = 1) -> Iterator[str]:
         path = model_path(name)
         if importlib.util.find_spec("xllamacpp") is None:
             pytest.skip("llama.cpp is not installed: pip install --no-deps xllamacpp")

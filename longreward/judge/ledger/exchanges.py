@@ -58,12 +58,10 @@ class LedgerTotals:
 
 def request_id(request: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """Return the SHA-256 of everything that affects the reply; `extra` holds further fields of the request body."""
-    optional: list[str | int] = []
     # Fields that were added later enter the hash only when they are set, so the ids of older requests stay valid.
-    if request.system or request.top_logprobs:
-        optional.append(request.system)
-    if request.top_logprobs:
-        optional.append(request.top_logprobs)
+    optional: list[Any] = [request.system, request.top_logprobs, request.turns]
+    while optional and not optional[-1]:
+        optional.pop()
     settings = json.dumps([judge, revision, request.max_tokens, extra, *optional], sort_keys=True)
     return hashlib.sha256(f"{settings}\n{request.text}".encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -77,6 +77,7 @@ async def test_unreadable_reply_requested_again_at_retry_temperature() -> None:
             "completion_tokens": 30,
             "cached_tokens": 15,
             "unreadable": 2,
+            "reminders": 0,
             "refused": 0,
             "truncated": 0,
             "failed": 0,

@@ -6,12 +6,13 @@ import logging
 import socket
 import threading
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longreward.chat_model import parse_logprobs
+from longreward.chat_model import ReplyFormat, parse_logprobs
 from longreward.errors import (
     ConfigError,
     JudgeError,
@@ -106,6 +107,50 @@ async def test_fields_of_request(
         await complete(server.url, temperature=temperature, **({"api_key_env": "MY_JUDGE_KEY"} | settings))
     messages = [{"role": "user", "content": "How good is it?"}]
     assert server.bodies == [{"model": "m", "messages": messages} | fields]
+
+
+RATING_REQUEST = ChatRequest(
+    "helpfulness", {}, "How good is it?", "h", 16, reply_format=ReplyFormat(stop=("]]\n\n[Question]", "]]\n[Question]"))
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stop"),
+    [
+        ({"kind": "vllm"}, ["]]\n\n[Question]", "]]\n[Question]"]),
+        ({"kind": "zhipu", "api_key_env": "MY_JUDGE_KEY"}, ["]]\n\n[Question]"]),  # takes one
+        ({"kind": "openai", "api_key_env": "MY_JUDGE_KEY"}, None),  # its reasoning models take none
+        ({"kind": "vllm", "thinking_tokens": 100}, None),  # the thoughts may repeat the prompt
+        ({"kind": "vllm", "extra_body": {"stop": None}}, None),
+        ({"kind": "vllm", "extra_body": {"stop": ["###"]}}, ["###"]),
+    ],
+)
+async def test_stop_sequences(
+    serve_chat: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], stop: list[str] | None
+) -> None:
+    monkeypatch.setenv("MY_JUDGE_KEY", "k")
+    with serve_chat("Fine. Rating: [[7") as server:
+        reply = await complete(server.url, RATING_REQUEST, **settings)
+    assert server.bodies[0].get("stop") == stop
+    was_cut = stop is not None and stop != ["###"]
+    assert reply.text == ("Fine. Rating: [[7]]" if was_cut else "Fine. Rating: [[7")
+
+
+async def test_refused_stop_sequences_are_left_out_from_then_on(serve_chat: Any, completion: Any) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        if "stop" in body:
+            return 400, {"error": {"message": "Unsupported parameter: 'stop' is not supported with this model."}}
+        return 200, completion("Rating: [[7]]")
+
+    with serve_chat(reply) as server:
+        config = JudgeConfig(kind="http", model="m", base_url=server.url)
+        async with open_judge(config, ledger=None) as judge:
+            at_once = [judge.query(replace(RATING_REQUEST, text=text), lambda text: text) for text in "abc"]
+            assert [reply.text for reply in await asyncio.gather(*at_once)] == ["Rating: [[7]]"] * 3
+            await judge.query(replace(RATING_REQUEST, text="d"), lambda text: text)
+    with_stop = [body["messages"][0]["content"] for body in server.bodies if "stop" in body]
+    assert set(with_stop) <= {"a", "b", "c"}
+    assert len(with_stop) == len(server.bodies) - 4
 
 
 async def test_system_prompts_of_settings_and_of_request(serve_chat: Any) -> None:

@@ -150,7 +150,7 @@ async def test_unreadable_rating(scripted: Callable[..., Any]) -> None:
     assert verdict.score is None
     assert verdict.reason is not None
     assert "2 attempts" in verdict.reason
-    assert verdict.analysis == "I would rather not say."
+    assert verdict.analysis == "I would rather not say.\n\nI would rather not say."  # also to the reminder
     assert card.verdicts["helpfulness"].score == 8.0
     assert not card.complete
     assert card.reward is None
@@ -176,7 +176,7 @@ async def test_parsing_setting(scripted: Callable[..., Any]) -> None:
 async def test_unreadable_statements(scripted: Callable[..., Any]) -> None:
     (card,) = (await score(scripted({**TABLE, "statements": "There are three."}), "Ann Lee founded Keld.")).responses
     verdict = card.verdicts["faithfulness"]
-    assert (verdict.score, verdict.statements, verdict.analysis) == (None, (), "There are three.")
+    assert (verdict.score, verdict.statements, verdict.analysis) == (None, (), "There are three.\n\nThere are three.")
     assert verdict.reason is not None
 
 
