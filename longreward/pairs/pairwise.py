@@ -7,7 +7,7 @@ finds the best and the worst response with few comparisons. Equal texts take par
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from pydantic import Field
 from longreward.chat_model import estimate_tokens
 from longreward.config import Config
 from longreward.judge import Judge, ParsedReply
+from longreward.judge.continuation import reply_format
 from longreward.judge.prompt_template import PromptTemplate, read_prompt
 from longreward.judge.reply_parsing import LabelFormat, find_verdict
 from longreward.judge.reply_text import normalize_label
@@ -44,6 +45,11 @@ MAX_TOKENS = 512
 DEFAULT_CONTEXT_TOKENS = 16384
 FOLDER = Path(__file__).parent / "prompt_files"
 NOT_SHOWN = "(not shown)"
+REMINDERS: dict[Language, str] = {
+    "en": "Your reply has no verdict in the required form. Write just one line, which is one of these three: "
+    "Better: [[A]] or Better: [[B]] or Better: [[C]]",
+    "zh": "你的回复没有按要求的格式给出结论。请只写一行，从以下三行中选一：更好：[[A]]，更好：[[B]]，更好：[[C]]",
+}
 _LABELS: dict[str, PairwiseVerdict] = {"a": "A", "b": "B", "c": "C", "tie": "C", "neither": "C", "平局": "C"}
 _LABEL_PREFIX = re.compile(r"^(?:answer|assistant|response|回答|答案) ?")
 _RESEMBLES_LABEL = re.compile(r"^[a-z]$|\b(?:tie|both|neither|better|worse)\b|^a\W+b|^b\W+a|或|好")
@@ -144,7 +150,8 @@ async def _compare(judge: Judge, context: str, first: Response, second: Response
 
 @cache
 def _prompt(language: Language) -> PromptTemplate:
-    return read_prompt(FOLDER / f"{language}.txt", name=TEMPLATE)
+    prompt = read_prompt(FOLDER / f"{language}.txt", name=TEMPLATE)
+    return replace(prompt, reply_format=reply_format(prompt.text, is_list=False, reminder=REMINDERS[language]))
 
 
 def parse_better(text: str) -> PairwiseVerdict | None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from longreward.chat_model import ChatRequest
+from longreward.chat_model import ChatRequest, ReplyFormat
 from longreward.judge.escaping import PromptEscaper, find_headings
 from longreward.judge.reply_text import find_tagged, has_tag
 from longreward.synthesis.config import Task
@@ -26,6 +26,15 @@ PROMPT_DIR = Path(__file__).parent / "prompt_files"
 QUESTIONS_MAX_TOKENS = 2048
 # The limit for answers is generous, because a truncated reply cannot be used.
 ANSWER_BASE_TOKENS, ANSWER_TOKENS_PER_WORD = 256, 4
+QUESTIONS_REMINDERS: Mapping[Language, str] = {
+    "en": "Your reply is not in the required form. Write the questions again, each between <question> and </question>, "
+    "and nothing else.",
+    "zh": "你的回复不符合要求的格式。请重新写出这些问题，每个放在<question>和</question>之间，不写其他内容。",
+}
+ANSWER_REMINDERS: Mapping[Language, str] = {
+    "en": "Your reply is not in the required form. Write the answer again between <answer> and </answer>.",
+    "zh": "你的回复不符合要求的格式。请把答案重新写在<answer>和</answer>之间。",
+}
 SLOT = re.compile(r"<<(\w+)>>")
 
 
@@ -36,7 +45,12 @@ def questions_request(context: Context, task: Task, count: int) -> ChatRequest:
     slots = {"document": context.text, "count": str(count), "task": task_text.strip()}
     text, template = _fill("questions", context.language, slots)
     return ChatRequest(
-        QUESTIONS_TEMPLATE, {**slots, "kind": task}, text, _hash(template + task_text), QUESTIONS_MAX_TOKENS
+        QUESTIONS_TEMPLATE,
+        {**slots, "kind": task},
+        text,
+        _hash(template + task_text),
+        QUESTIONS_MAX_TOKENS,
+        reply_format=ReplyFormat(reminder=QUESTIONS_REMINDERS[context.language]),
     )
 
 
@@ -45,7 +59,8 @@ def answer_request(context: Context, query: str, words: int) -> ChatRequest:
     slots = {"document": context.text, "question": query, "length": str(words)}
     text, template = _fill("answer", context.language, slots)
     max_tokens = ANSWER_BASE_TOKENS + ANSWER_TOKENS_PER_WORD * words
-    return ChatRequest(ANSWER_TEMPLATE, slots, text, _hash(template), max_tokens)
+    reply_format = ReplyFormat(reminder=ANSWER_REMINDERS[context.language])
+    return ChatRequest(ANSWER_TEMPLATE, slots, text, _hash(template), max_tokens, reply_format=reply_format)
 
 
 def _fill(file: str, language: Language, slots: Mapping[str, str]) -> tuple[str, str]:

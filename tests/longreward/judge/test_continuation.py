@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from longreward.chat_model import ChatReply, ChatRequest, ReplyFormat
 from longreward.judge import Judge
@@ -11,7 +13,7 @@ from longreward.judge.continuation import close_verdict, cut_continuation, reply
 from longreward.judge.prompts import load_prompts
 from longreward.judge.truncation import truncated_verdict
 from longreward.reward import published_parsers
-from longreward.reward.parsers import parse_rating
+from longreward.reward.parsers import parse_rating, parse_support
 
 PROMPTS = load_prompts()
 
@@ -45,6 +47,21 @@ def test_a_reply_ends_before_the_next_example(template: str, language: str, repl
     form = PROMPTS.template(template, language).reply_format
     assert cut_continuation(reply + continuation, form) == reply
     assert cut_continuation(reply, form) == reply
+
+
+REAL_REPLIES = yaml.safe_load(Path(__file__).with_name("small_judge_replies.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("recorded", REAL_REPLIES)
+async def test_recorded_replies_of_a_small_judge(recorded: dict[str, Any]) -> None:
+    template = recorded["template"]
+    parse = parse_support if template == "support" else parse_rating
+    model = OneReply(ChatReply(recorded["text"], recorded["finish_reason"]))
+    slots = dict.fromkeys(("question", "answer", "context", "statement"), "Keld.")
+    async with Judge.from_model(model) as judge:
+        request = PROMPTS.template(template, "en").request(slots)
+        reply = await judge.query(request, parse, parse_truncated=truncated_verdict(parse))
+    assert (reply.value, model.calls) == (recorded["value"], 1)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from longreward.judge.ledger import Ledger
 from longreward.pairs.methods import PairConfig
 from longreward.pairs.outcomes import NoPair
 from longreward.pairs.pairwise import (
+    REMINDERS,
     ComparisonResult,
     best_and_worst,
     max_calls,
@@ -141,7 +142,14 @@ async def test_position_bias_decides_nothing() -> None:
 async def test_unreadable_verdict_is_tie() -> None:
     judge = PreferenceJudge("silent")
     result = await compared(judge, "x", "xx")
-    assert len(judge.requests) == 4  # two attempts in each order
+    assert len(judge.requests) == 4  # in each order the request, and a reminder of the format
+    assert [len(request.turns) for request in sorted(judge.requests, key=lambda request: len(request.turns))] == [
+        0,
+        0,
+        1,
+        1,
+    ]
+    assert all(parse_better(line) for line in REMINDERS["en"].partition(": ")[2].split(" or "))
     [one] = result.comparisons
     assert (one.verdicts, one.better) == ((None, None), None)
     assert "no readable answer in 2 attempts" in (one.reason or "")

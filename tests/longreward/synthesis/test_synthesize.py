@@ -129,7 +129,7 @@ async def test_prompts_start_with_document_and_are_not_repeated(tmp_path: Path) 
         first = await run(tmp_path, writer=writer, questions={"general": 3})
         again = await run(tmp_path, writer=writer, questions={"general": 3})
     assert first == again
-    prompts = [body["messages"][-1]["content"] for body in server.requests]
+    prompts = [body["messages"][0]["content"] for body in server.requests]
     assert len(prompts) == 2
     head = f"[Document]\n{KELD}\n[\\End of document]\nWrite <<count>> poems.\n[End of document]\n"
     assert all(prompt.startswith(head) for prompt in prompts)

@@ -17,7 +17,7 @@ class WriterServer:
 
     def reply(self, body: dict[str, Any]) -> str:
         self.requests.append(body)
-        prompt = body["messages"][-1]["content"]
+        prompt = body["messages"][0]["content"]
         if "<question>" in prompt:
             return next((text for word, text in self.questions.items() if word in prompt), "<no_question/>")
         query = prompt.split("[Question]\n")[-1].split("[问题]\n")[-1].split("\n\n")[0]
