@@ -43,7 +43,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("template", "language", "reply", "continuation"), CASES)
-def test_a_reply_ends_before_the_next_example(template: str, language: str, reply: str, continuation: str) -> None:
+def test_cut_continuation_before_next_example(template: str, language: str, reply: str, continuation: str) -> None:
     form = PROMPTS.template(template, language).reply_format
     assert cut_continuation(reply + continuation, form) == reply
     assert cut_continuation(reply, form) == reply
@@ -81,11 +81,11 @@ async def test_recorded_replies_of_a_small_judge(recorded: dict[str, Any]) -> No
         ("helpfulness", ""),
     ],
 )
-def test_an_analysis_with_headings_is_not_cut(template: str, reply: str) -> None:
+def test_cut_continuation_keeps_analysis_with_headings(template: str, reply: str) -> None:
     assert cut_continuation(reply, PROMPTS.template(template, "en").reply_format) == reply
 
 
-async def test_the_first_verdict_counts_also_where_the_reply_runs_into_its_token_limit() -> None:
+async def test_first_verdict_counts_in_complete_and_truncated_replies() -> None:
     text = "Right.\n\nRating: [[5]]\n\n[Question]\nWho dug it?\n\n[Analysis]\nRating: [[9]]\n\n[Question]\nWhen"
     for finish_reason in ("stop", "length"):
         model = OneReply(ChatReply(text, finish_reason))
@@ -95,7 +95,7 @@ async def test_the_first_verdict_counts_also_where_the_reply_runs_into_its_token
         assert (reply.value, reply.text, reply.truncated, model.calls) == (5.0, "Right.\n\nRating: [[5]]", False, 1)
 
 
-async def test_published_parsing_takes_the_last_bracket() -> None:
+async def test_published_parsing_reads_last_bracket_after_continuation() -> None:
     text = "Right.\n\nRating: [[5]]\n\n[Question]\nWho dug it?\n\nRating: [[9]]"
     request = load_prompts(parsing="published").template("helpfulness", "en").request({"question": "Q", "answer": "A"})
     async with Judge.from_model(OneReply(ChatReply(text))) as judge:
@@ -113,17 +113,17 @@ async def test_published_parsing_takes_the_last_bracket() -> None:
         ("extraction", ("\n[Part of the document]",)),
     ],
 )
-def test_stop_sequences_start_the_next_example(template: str, stop: tuple[str, ...]) -> None:
+def test_stop_sequences_by_template(template: str, stop: tuple[str, ...]) -> None:
     assert PROMPTS.template(template, "en").reply_format.stop == stop
 
 
-def test_a_template_without_examples_has_no_stop_sequence() -> None:
+def test_template_without_examples_has_no_stop_sequence() -> None:
     form = reply_format("Rate it.\n\n[Question]\n\n[Answer]\n\n[Analysis]\n", is_list=False)
     assert form == ReplyFormat(headings=("[Question]", "[Answer]", "[Analysis]"))
 
 
 @pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason="LONGREWARD_REFERENCE is not set")
-def test_published_prompts_have_their_own_headings() -> None:
+def test_stop_sequences_of_published_prompts() -> None:
     prompts = load_prompts(Path(os.environ["LONGREWARD_REFERENCE"]) / "longreward" / "prompts")
     form = prompts.template("helpfulness", "en").reply_format
     assert form.stop == ("]]\n\n[问题]", "]]\n[问题]")
@@ -140,7 +140,7 @@ def test_published_prompts_have_their_own_headings() -> None:
         ("", ""),
     ],
 )
-def test_a_verdict_that_a_stop_sequence_cut_is_closed(text: str, closed: str) -> None:
+def test_close_verdict(text: str, closed: str) -> None:
     assert close_verdict(text) == closed
 
 

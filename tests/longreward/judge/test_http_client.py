@@ -136,7 +136,7 @@ async def test_stop_sequences(
     assert reply.text == ("Fine. Rating: [[7]]" if was_cut else "Fine. Rating: [[7")
 
 
-async def test_refused_stop_sequences_are_left_out_from_then_on(serve_chat: Any, completion: Any) -> None:
+async def test_refused_stop_sequences_are_omitted_from_then_on(serve_chat: Any, completion: Any) -> None:
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
         if "stop" in body:
             return 400, {"error": {"message": "Unsupported parameter: 'stop' is not supported with this model."}}

@@ -51,7 +51,7 @@ class Model:
         pass
 
 
-async def test_reminders_alternate_with_new_starts() -> None:
+async def test_reminders_alternate_with_repeated_requests() -> None:
     model = Model("It is fine.", "As I said.", "Well written.", "[[x]]", "Rating: [[4]]")
     async with Judge.from_model(model) as judge:
         reply = await judge.query(REQUEST, parse_rating)
@@ -69,13 +69,13 @@ async def test_reminders_alternate_with_new_starts() -> None:
     assert request_summary("m", metrics).endswith("4 unreadable and 0 truncated replies, 2 reminders of the format")
 
 
-async def test_the_analysis_of_a_reply_stays_with_the_verdict_of_its_reminder() -> None:
+async def test_text_joins_reply_and_reply_to_reminder() -> None:
     async with Judge.from_model(Model("The year is missing.", "Rating: [[4]]")) as judge:
         reply = await judge.query(REQUEST, parse_rating)
     assert (reply.value, reply.text) == (4.0, "The year is missing.\n\nRating: [[4]]")
 
 
-async def test_an_interrupted_round_continues_from_the_ledger(tmp_path: Path) -> None:
+async def test_interrupted_round_continues_from_ledger(tmp_path: Path) -> None:
     """After each number of calls a new process continues, and no request is sent twice."""
     replies = ["It is fine.", "As I said.", "Well written.", "Rating: [[4]]"]
     calls = []
@@ -101,7 +101,7 @@ async def test_an_interrupted_round_continues_from_the_ledger(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("refusal", [RequestRefused("too long"), JudgeRefused("400: roles must alternate")])
-async def test_a_refused_conversation_is_followed_by_the_request_alone(refusal: Exception) -> None:
+async def test_refused_reminder_is_followed_by_request_alone(refusal: Exception) -> None:
     model = Model("It is fine.", refusal, "Well written.", "Rating: [[4]]")
     async with Judge.from_model(model) as judge:
         reply = await judge.query(REQUEST, parse_rating)
@@ -120,7 +120,7 @@ async def test_truncated_and_empty_replies_get_no_reminder() -> None:
     assert model.limits == [512, 1024, 1024, 1024]
 
 
-async def test_reasoning_is_no_part_of_the_conversation() -> None:
+async def test_reminder_conversation_excludes_reasoning() -> None:
     model = Model("<think>Perhaps [[9]]?</think>\nIt is fine.\n", "Rating: [[4]]")
     async with Judge.from_model(model) as judge:
         await judge.query(REQUEST, parse_rating)
@@ -128,7 +128,7 @@ async def test_reasoning_is_no_part_of_the_conversation() -> None:
 
 
 @pytest.mark.parametrize(("limit", "is_enough"), [(2935, True), (2934, False)])
-async def test_a_budget_reserves_the_whole_conversation(
+async def test_budget_reserves_whole_conversation(
     serve_chat: Callable[..., Any], completion: Callable[..., Any], limit: int, is_enough: bool
 ) -> None:
     """The first call used 110 tokens. The second may use 15 + 2,000 + 42 bytes, 2 times 128 for the template, 512."""
@@ -147,7 +147,7 @@ async def test_a_budget_reserves_the_whole_conversation(
     assert len(server.bodies) == 1 + is_enough
 
 
-def test_ledger_keys_depend_on_the_conversation_and_not_on_the_format() -> None:
+def test_ledger_key_depends_on_turns_and_not_on_format() -> None:
     def key(request: ChatRequest) -> str:
         return request_id(request, judge="m", revision="", extra={})
 
@@ -157,7 +157,7 @@ def test_ledger_keys_depend_on_the_conversation_and_not_on_the_format() -> None:
     assert len({key(plain), *(key(replace(plain, turns=turn)) for turn in turns)}) == 4
 
 
-async def test_messages_over_http(serve_chat: Callable[..., Any], completion: Callable[..., Any]) -> None:
+async def test_reminder_messages_over_http(serve_chat: Callable[..., Any], completion: Callable[..., Any]) -> None:
     def reply(body: dict[str, Any]) -> tuple[int, Any]:
         return 200, completion("It is fine." if len(body["messages"]) == 2 else "Rating: [[4]]")
 
@@ -173,7 +173,7 @@ async def test_messages_over_http(serve_chat: Callable[..., Any], completion: Ca
     ]
 
 
-def test_each_template_whose_replies_can_be_unreadable_has_a_reminder_in_its_language() -> None:
+def test_built_in_reminders_by_template_and_language() -> None:
     reminders = {key: template.reply_format.reminder for key, template in load_prompts().templates.items()}
     # Every text that is not empty is a readable extract.
     assert {name for (name, _), reminder in reminders.items() if not reminder} == {"extraction"}
@@ -184,6 +184,6 @@ def test_each_template_whose_replies_can_be_unreadable_has_a_reminder_in_its_lan
             assert parse_rating(reminder) == 6.0  # the example has the form that it asks for
 
 
-def test_published_parsing_repeats_the_request_as_the_published_code_does() -> None:
+def test_published_parsing_has_no_reminders_and_stop_sequences() -> None:
     formats = [template.reply_format for template in load_prompts(parsing="published").templates.values()]
     assert set(formats) == {ReplyFormat()}
