@@ -13,6 +13,7 @@ from typing import Any
 
 from longreward.errors import ConfigError, PolicyError
 from longreward.models.config import PolicyConfig
+from longreward.models.gguf import CONVERT_ADVICE, is_gguf
 from longreward.utils.language import HAN_RANGE
 
 OTHER_MODALITIES = {"vision_config": "images", "audio_config": "sound"}
@@ -146,4 +147,6 @@ def load_errors(component: str, path: str | Path, config: PolicyConfig) -> Itera
         message = f"{path}: the {component} cannot be loaded ({type(error).__name__}: {first_line})"
         if config.trust_remote_code and not isinstance(error, OSError):
             message += "; if its own code fails (policy.trust_remote_code), it may need another version of transformers"
+        if is_gguf(path):  # transformers reads the files of some architectures only
+            message += f"; {CONVERT_ADVICE}"
         raise PolicyError(message) from error

@@ -15,9 +15,11 @@ class PolicyConfig(Config):
     """The model that is trained, and how prompts are rendered for it."""
 
     base_model: str
-    """The model that `sft` starts from: a folder or a hub id, optionally with its revision (`org/name@revision`)."""
+    """The model that `sft` starts from: a folder, a GGUF file or a hub id, optionally with its revision
+    (`org/name@revision`)."""
     sft_model: str | None = None
-    """A model that is already fine-tuned (folder or hub id). `sft` then links to it instead of training one."""
+    """A model that is already fine-tuned (folder, GGUF file or hub id). `sft` then links to it instead of training one;
+    a GGUF file is converted."""
     revision: str | None = None
     """Commit, tag or branch of a hub id that carries no revision of its own. Ignored for folders."""
     chat_template: str | None = None

@@ -1,10 +1,12 @@
 """Where the files of a model are: a folder, a hub id with its revision, or a pointer file left by `sft`.
 
     models/my-sft              a folder
+    models/mine.gguf           a file of llama.cpp (gguf.py)
     org/name, org/name@v2      a hub id, at `policy.revision` or at its own revision (commit, tag or branch)
     models/sft/model.json      {"model": …, "revision": …, "fingerprint": …}, written by `link_pretrained`
 
-A pointer stores a fingerprint of the folder that it refers to. Loading fails if that folder has changed since.
+A pointer stores a fingerprint of the folder that it refers to. Loading fails if that folder has changed since. `sft`
+converts a GGUF file to a folder instead of pointing to it.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ from typing import Any
 
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
+from longreward.models.gguf import SUFFIX, gguf_kwargs, is_gguf
 
 POINTER_NAME = "model.json"
 # Files up to this size (configs, tokenizers, small models) are hashed whole. Of larger ones only both ends and evenly
@@ -24,7 +27,7 @@ RERUN_ADVICE = "run `dvc repro --force sft` (or `longreward run --force --stages
 
 
 def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]:
-    """Return the arguments of transformers' `from_pretrained` for a folder, hub id or pointer.
+    """Return the arguments of transformers' `from_pretrained` for a folder, GGUF file, hub id or pointer.
 
     Raises PolicyError if `model` looks like a path and does not exist, or if a pointer is stale.
     """
@@ -35,11 +38,15 @@ def pretrained_kwargs(config: PolicyConfig, model: str | Path) -> dict[str, Any]
     common = {"trust_remote_code": config.trust_remote_code}
     if Path(model).is_dir():
         return {"pretrained_model_name_or_path": str(model), **common, "local_files_only": True}
+    if is_gguf(model):
+        return {**gguf_kwargs(Path(model)), **common, "local_files_only": True}
     # Without this check transformers would search the hub for a mistyped path and report a confusing error.
     is_path = isinstance(model, Path) or model.startswith((".", "/", "~")) or model.count("/") > 1
     is_path |= Path(model).parent != Path() and Path(model).parent.is_dir()  # models/x next to models/y
+    if Path(model).suffix.lower() == SUFFIX:
+        raise PolicyError(f"{model}: no such file; a GGUF file of the hub must be downloaded first")
     if is_path or Path(model).exists():
-        raise PolicyError(f"{model}: no such folder of a model")
+        raise PolicyError(f"{model}: no such folder of a model, and no GGUF file")
     name, _, revision = str(model).partition("@")
     return {"pretrained_model_name_or_path": name, **common, "revision": revision or config.revision}
 
@@ -78,11 +85,12 @@ def check_pointer(folder: Path) -> None:
 def fingerprint(folder: Path) -> str:
     """Return a SHA-256 hash of a model's file names, sizes and contents (about 6 MiB of each large file).
 
-    Readme files (*.md) and hidden files are ignored.
+    `folder` may be a single file. Readme files (*.md) and hidden files are ignored.
     """
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(folder)
+    root = folder.parent if folder.is_file() else folder
+    for file in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+        name = file.relative_to(root)
         if file.suffix == ".md" or any(part.startswith(".") for part in name.parts) or not file.is_file():
             continue
         size = file.stat().st_size

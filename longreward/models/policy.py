@@ -29,6 +29,7 @@ from longreward.models.compatibility import (
     load_errors,
 )
 from longreward.models.config import OverWindow, PolicyConfig, read_chat_template
+from longreward.models.gguf import dequantize_kwargs, is_gguf, unquantized
 from longreward.models.model_ref import pretrained_kwargs, write_pointer
 from longreward.utils.language import HAN_RANGE
 
@@ -148,9 +149,10 @@ class Policy:
 
 
 def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = False) -> Policy:
-    """Load model and tokenizer from a folder, a hub id or a pointer; raises PolicyError if that is impossible.
+    """Load model and tokenizer from a folder, a GGUF file, a hub id or a pointer.
 
-    With `training`, `dtype: auto` means float32, because an update of 1e-6 is lost in a bfloat16 weight.
+    With `training`, `dtype: auto` means float32, because an update of 1e-6 is lost in a bfloat16 weight. A GGUF file
+    has no dtype of its own, so it means float32 there, too. Raises PolicyError if the model cannot be loaded.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -166,13 +168,18 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     encoder = load_tokenizer(config, path)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
+    from_gguf = is_gguf(path)
     kwargs = pretrained_kwargs(config, path) | {
-        "dtype": "float32" if training and config.dtype == "auto" else config.dtype,
+        "dtype": "float32" if (training or from_gguf) and config.dtype == "auto" else config.dtype,
         "attn_implementation": config.attention,
         "device_map": config.device_map,
     }
+    if from_gguf:
+        kwargs |= dequantize_kwargs()
     with load_errors("model", path, config):
         model, loading_info = AutoModelForCausalLM.from_pretrained(**kwargs, output_loading_info=True)
+    if from_gguf:
+        model = unquantized(model, path)
     check_missing_weights(loading_info["missing_keys"], path)
     embeddings = model.get_input_embeddings().num_embeddings
     if len(encoder.tokenizer) > embeddings:

@@ -30,8 +30,8 @@ def training_key(settings: str, *, model: str, data: Path) -> str:
     with data.open("rb") as file:
         digest.update(hashlib.file_digest(file, "sha256").digest())
     digest.update(model.encode())
-    # A folder may hold other weights under the same name; a hub id's revision is part of the settings.
-    if Path(model).is_dir():
+    # A folder or file may hold other weights under the same name; a hub id's revision is part of the settings.
+    if Path(model).exists():
         digest.update(fingerprint(Path(model)).encode())
     return digest.hexdigest()[:16]
 
