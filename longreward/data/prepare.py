@@ -24,9 +24,11 @@ from longreward.data.prepare_report import SPLITS, PrepareReport, Split
 from longreward.data.source import MAX_RECORD_MIB, RejectedRecord, Source
 from longreward.data.validation import HeldOutIndex, validate_examples, validate_pairs
 from longreward.errors import ConfigError, DataError, PolicyError
-from longreward.utils.jsonl import Row, RowError, error_reason, open_atomic, read_rows, to_line, write_rows
+from longreward.utils.jsonl import Row, RowError, error_reason, open_atomic, read_rows, to_line
 
 MAX_SEEDS_TRIED = 1000
+BLANK_LINE = "\n"
+"""The content of a file without records. DVC warns about a dependency of 0 bytes, and readers skip blank lines."""
 CHECKSUM_PATTERN = r"^sha256:[0-9a-f]{64}$"
 
 
@@ -150,6 +152,9 @@ def prepare(
         if window is not None and config.over_window == "refuse":
             report.check_prompt_lengths(source=config.source, limit=window - config.answer_room, window=window)
         _check_splits(config, report)
+        for split in SPLITS:
+            if not report.splits[split]:
+                files[split].write(BLANK_LINE)
     return report
 
 
@@ -201,17 +206,18 @@ def prepare_responses(config: PrepareConfig, *, root: Path, out: Path) -> int:
 def prepare_pairs(config: PrepareConfig, *, root: Path, out: Path) -> dict[str, float]:
     """Write the pairs of `config.pairs` to `pairs.jsonl` and the rest to `rejected_pairs.jsonl`; return metrics.
 
-    Without a source, `pairs.jsonl` is empty, because `pair` depends on it. Pairs about documents or prompts of the
-    held-out split, which must exist in `out`, are left out. Raises ConfigError if nothing pins the source; DataError if
-    it cannot be read, has too many bad records or no usable pair.
+    Without a source, `pairs.jsonl` has no records; it is written because `pair` depends on it. Pairs about documents or
+    prompts of the held-out split, which must exist in `out`, are left out. Raises ConfigError if nothing pins the
+    source; DataError if it cannot be read, has too many bad records or no usable pair.
     """
     pairs = config.pairs
     if pairs.source is None:
-        write_rows(out / "pairs.jsonl", ())
+        with open_atomic(out / "pairs.jsonl") as file:
+            file.write(BLANK_LINE)
         return {}
     held_out = HeldOutIndex()
-    # The file is empty if heldout_share is 0; read_examples would reject it.
-    if (out / "heldout.jsonl").stat().st_size:
+    # Without a record if heldout_share is 0; read_examples would reject the file.
+    if (out / "heldout.jsonl").stat().st_size > len(BLANK_LINE):
         for example in read_examples(out / "heldout.jsonl"):
             held_out.add(example.context, example.query)
     source = open_source(

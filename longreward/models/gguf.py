@@ -13,8 +13,8 @@ from longreward.errors import PolicyError
 
 SUFFIX = ".gguf"
 CONVERT_ADVICE = (
-    "name the original checkpoint instead of the GGUF file (a folder or a hub id), or convert the file to a folder with "
-    "safetensors, config.json and the tokenizer"
+    "name the original checkpoint instead of the GGUF file (a folder or a hub id), or convert the file to a folder "
+    "with safetensors, config.json and the tokenizer"
 )
 
 

@@ -59,7 +59,8 @@ class TrainingSettings(Config):
     scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
     """How the learning rate decays after the warm-up."""
     warmup: float = Field(default=0.03, ge=0)
-    """Warm-up as a share of the steps (below 1) or as a number of steps."""
+    """Warm-up as a share of the steps (below 1) or as a number of steps. A share of less than one step is none. The
+    first step of a warm-up has a learning rate of 0."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Of AdamW."""
     max_grad_norm: float = Field(default=1.0, gt=0)

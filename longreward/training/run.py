@@ -4,6 +4,7 @@ Imports torch and TRL at the top, so import it only where a training starts.
 """
 
 import logging
+import math
 import shutil
 import signal
 import time
@@ -31,6 +32,9 @@ from longreward.training.training_data import TrainingData
 from longreward.utils.progress import show_progress
 
 log = logging.getLogger(__name__)
+
+SHORT_TRAINING = 10
+"""Up to this many updates, one with a learning rate of 0 is a tenth of the training or more."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ def prepare_training(
         full=settings.lora is None,
     )
     arguments = trainer_arguments(settings, policy, state=state, max_length=estimate.data.stats.limit, bf16=bf16)
+    arguments["warmup_steps"] = count_warmup_updates(settings.warmup, estimate.steps)
+    if is_main_process():
+        section = "train" if pair_options else "sft"
+        _warn_about_warmup(settings, section=section, updates=arguments["warmup_steps"], steps=estimate.steps)
     return TrainingSetup(policy, estimate.data, lora, arguments, state)
 
 
@@ -98,7 +106,7 @@ def trainer_arguments(
         "gradient_accumulation_steps": settings.batch_size // (settings.micro_batch * (settings.processes or 1)),
         "max_length": max_length,
         "lr_scheduler_type": settings.scheduler,
-        "warmup_steps": settings.warmup,  # transformers 5 reads a value below 1 as a share of the steps
+        "warmup_steps": settings.warmup,  # a share of the steps, until `prepare_training` knows their number
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "train_sampling_strategy": "group_by_length" if settings.group_by_length else "random",
@@ -119,6 +127,36 @@ def trainer_arguments(
         "report_to": "none",
         "push_to_hub": False,
     }
+
+
+def count_warmup_updates(warmup: float, steps: int) -> int:
+    """Return the updates of the warm-up; a share (`warmup` below 1) of less than one update is none.
+
+    transformers rounds up, so that the default of 0.03 would spend the only update of a short training on the warm-up,
+    whose first update has a learning rate of 0.
+    """
+    if warmup >= 1:
+        return int(warmup)
+    return 0 if warmup * steps < 1 else math.ceil(warmup * steps)
+
+
+def _warn_about_warmup(settings: TrainingSettings, *, section: str, updates: int, steps: int) -> None:
+    if settings.scheduler == "constant" or updates == 0:
+        return
+    if updates >= steps:
+        effect = "the learning rate never reaches its peak, and the first update has 0 and changes nothing"
+    elif steps <= SHORT_TRAINING:
+        effect = "the first update has a learning rate of 0 and changes nothing"
+    else:
+        return
+    log.warning(
+        "%s.warmup (%g) warms up over %d of %d updates: %s; lower it, or set it to 0",
+        section,
+        settings.warmup,
+        updates,
+        steps,
+        effect,
+    )
 
 
 def check_trainable(policy: Policy) -> None:

@@ -141,7 +141,7 @@ def test_too_many_bad_pairs_fail_with_lines(tmp_path: Path) -> None:
 def test_pairs_source_is_optional_and_must_be_pinned(tmp_path: Path) -> None:
     run_prepare_pairs(tmp_path, [make_row(0)])
     assert prepare_pairs(PrepareConfig(), root=tmp_path, out=tmp_path / "out") == {}
-    assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == b""
+    assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == b"\n"  # DVC warns about 0 bytes
     (tmp_path / "elsewhere.jsonl").write_text(json.dumps(make_row(0)))
     with pytest.raises(ConfigError, match=r"prepare\.pairs\.checksum: sha256:"):
         run_prepare_pairs(tmp_path, [], source="elsewhere.jsonl")

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from longreward.data.file_source import find_files
+from longreward.data.formats import read_examples
 from longreward.data.prepare import PrepareConfig, PrepareReport, assign_split, prepare, prepare_responses
 from longreward.errors import ConfigError, DataError, PolicyError
 
@@ -142,6 +143,13 @@ def test_tokenizer_error_reported_with_line(tmp_path: Path) -> None:
 
     with pytest.raises(PolicyError, match=r"^data/raw/x\.jsonl, line 2: the tokenizer keeps 0 tokens"):
         prepare(PrepareConfig(source="data/raw/x.jsonl"), count, root=tmp_path, out=tmp_path / "out")
+
+
+def test_split_without_share_is_blank_line_and_read_as_empty(tmp_path: Path) -> None:
+    run_rows(tmp_path, [row(n) for n in range(20)], preference_share=0.6, heldout_share=0.4)
+    assert (tmp_path / "out" / "sft.jsonl").read_bytes() == b"\n"  # DVC warns about 0 bytes
+    with pytest.raises(DataError, match=r"sft\.jsonl is empty"):
+        next(read_examples(tmp_path / "out" / "sft.jsonl"))
 
 
 def test_empty_split_is_error(tmp_path: Path) -> None:

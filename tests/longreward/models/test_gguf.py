@@ -143,5 +143,5 @@ def test_unknown_architecture_reported_with_advice(tmp_path: Path) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(PolicyError, match="unheard-of.*name the original checkpoint instead of the GGUF file"):
+    with pytest.raises(PolicyError, match=r"unheard-of.*name the original checkpoint instead of the GGUF file"):
         load_policy(CONFIG, file)

@@ -204,3 +204,32 @@ def test_micro_batch_must_divide_batch():
 
 def test_default_learning_rate_equals_paper():
     assert SftConfig().learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("warmup", "steps", "updates"),
+    [(0.03, 2, 0), (0.03, 33, 0), (0.03, 34, 2), (0.03, 57, 2), (0.5, 2, 1), (3, 2, 3), (0, 9, 0)],
+)
+def test_warmup_share_of_less_than_one_update_is_none(warmup, steps, updates) -> None:
+    from longreward.training.run import count_warmup_updates
+
+    assert count_warmup_updates(warmup, steps) == updates
+
+
+def test_default_warmup_does_not_waste_only_update(training) -> None:
+    training.run(settings(max_steps=1, warmup=0.03, scheduler="cosine"))
+    before = training.weights(training.base)
+    assert any(not torch.equal(weight, before[name]) for name, weight in training.weights().items())
+
+
+def test_update_with_learning_rate_of_zero_reported(training, caplog) -> None:
+    training.run(settings(max_steps=2, warmup=1, scheduler="cosine"))
+    assert (
+        "sft.warmup (1) warms up over 1 of 2 updates: the first update has a learning rate of 0 and changes nothing; "
+        "lower it, or set it to 0"
+    ) in caplog.text
+
+
+def test_warmup_as_long_as_training_reported(training, caplog) -> None:
+    training.run(settings(max_steps=2, warmup=2, scheduler="linear"))
+    assert "sft.warmup (2) warms up over 2 of 2 updates: the learning rate never reaches its peak" in caplog.text
