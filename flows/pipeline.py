@@ -20,7 +20,6 @@ from prefect.states import Completed, Failed
 
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
-from longreward.tasks import tracking
 from longreward.tasks.dvc_command import StageResult, repair_locks
 from longreward.tasks.dvc_files import check_inputs, stage_entries
 from longreward.tasks.experiments import Settings, check_name, private_copy
@@ -36,6 +35,7 @@ from longreward.tasks.pipeline_tasks import (
 )
 from longreward.tasks.run_report import print_summary
 from longreward.tasks.stage import describe_parent
+from longreward.tasks.tracking.run_hierarchy import parent_run
 from longreward.tasks.trigger_form import add_form, check_trigger, parse_trigger
 
 
@@ -103,7 +103,7 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
             await add_raw_data()
             check_inputs(stages)
             params = read_params().model_dump(mode="json")
-            with tracking.parent_run(
+            with parent_run(
                 name, params, flow_run=run_id, overrides=settings.as_text, describe=describe_parent
             ) as parent:
                 results = [

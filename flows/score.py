@@ -17,7 +17,7 @@ from longreward.tasks.score_shards import require_scores, score_in_shards, score
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.stage_judge import forecast_budget, log_judge_metrics, scoring_forecast, validate_judge
 from longreward.tasks.state import ledger_file
-from longreward.tasks.tracking import Span
+from longreward.tasks.tracking.run import Span
 from longreward.tasks.workers import open_workers
 
 PROMPTS, RESPONSES = Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl")

@@ -25,7 +25,7 @@ from longreward.tasks.flow_runs import close_killed_flows
 from longreward.tasks.prefect_server import PrefectServer, check_port, check_server, free_port, prefect_server
 from longreward.tasks.processes import start_supervised, terminate_group
 from longreward.tasks.server_access import LOCALHOST, allowed_hosts
-from longreward.tasks.tracking import close_killed_runs
+from longreward.tasks.tracking.run_hierarchy import close_killed_runs
 from longreward.tasks.tracking.store import experiment_id, is_server, store_uri
 from longreward.utils.redaction import redact
 

@@ -14,11 +14,15 @@ from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.plots import figures, plot_points
 from longreward.evaluation.report import Evaluation, markdown
 from longreward.records import Example, Role, ScoredResponse
-from longreward.tasks import tracking
 from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.mlflow_comparison import beats_champion
 from longreward.tasks.stage import write_points
+from longreward.tasks.tracking import registry
 from longreward.tasks.tracking.history import ANSWERS, MEASURES, TABLE, run_tags
+from longreward.tasks.tracking.registry import CHAMPION_BEFORE, CHAMPION_NOW
+from longreward.tasks.tracking.run import UNKNOWN, Run
+from longreward.tasks.tracking.run_hierarchy import log_model_run
+from longreward.tasks.tracking.store import TrackingUnavailable
 from longreward.utils.jsonl import open_atomic, write_rows
 
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
@@ -43,7 +47,7 @@ def write_evaluation(
 
 
 def log_evaluation(
-    run: tracking.Run,
+    run: Run,
     config: EvaluateConfig,
     evaluation: Evaluation,
     answers: Sequence[AnswerMeasures],
@@ -63,21 +67,21 @@ def log_evaluation(
         run.log_figure(f"figures/{name}", figure)
     model_runs = _log_model_runs(run, {role: evaluation.metrics(role) for role in MODELS})
     try:
-        if model_runs["dpo"] == tracking.UNKNOWN:
-            raise tracking.TrackingUnavailable("MLflow has no run of this evaluation")
-        before = tracking.champion(config.registered_model)
+        if model_runs["dpo"] == UNKNOWN:
+            raise TrackingUnavailable("MLflow has no run of this evaluation")
+        before = registry.champion(config.registered_model)
         champion, comparison = evaluation.champion, ""
         if before and champion:
             champion, comparison = beats_champion(before, measures, config, judge=run_tags(run.id).get("judge"))
-        run.set_tags({tracking.CHAMPION_BEFORE: before or "none", tracking.CHAMPION_NOW: str(champion).lower()})
-        version = tracking.register(
+        run.set_tags({CHAMPION_BEFORE: before or "none", CHAMPION_NOW: str(champion).lower()})
+        version = registry.register(
             config.registered_model,
             model_runs["dpo"],
             source_hash=_dvc_hash("dpo"),
             path=MODELS["dpo"],
             champion=champion,
         )
-    except tracking.TrackingUnavailable as error:
+    except TrackingUnavailable as error:
         return (
             f"the model is not registered: {error}; once the store answers again, "
             "`longreward run --force --stages evaluate` registers it"
@@ -92,7 +96,7 @@ def log_evaluation(
     )
 
 
-def log_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
+def log_benchmarks(run: Run, report: BenchmarkReport) -> None:
     """Log the report and its figures, and a run for each model with the same metric names."""
     run.log_report("report.md", benchmark_markdown(report))
     for name, figure in benchmark_figures(report).items():
@@ -100,12 +104,10 @@ def log_benchmarks(run: tracking.Run, report: BenchmarkReport) -> None:
     _log_model_runs(run, {role: report.metrics(role) for role in MODELS if role in report.roles})
 
 
-def _log_model_runs(run: tracking.Run, metrics: Mapping[Role, Mapping[str, float]]) -> dict[Role, str]:
+def _log_model_runs(run: Run, metrics: Mapping[Role, Mapping[str, float]]) -> dict[Role, str]:
     """Log one MLflow run per model under the stage's, and return their ids."""
     return {
-        role: tracking.log_model_run(
-            run, role, values, tags={"dvc.path": MODELS[role].as_posix(), "dvc.md5": _dvc_hash(role)}
-        )
+        role: log_model_run(run, role, values, tags={"dvc.path": MODELS[role].as_posix(), "dvc.md5": _dvc_hash(role)})
         for role, values in metrics.items()
     }
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from longreward.evaluation.example_metrics import MAX_TEXT_CHARS, truncate
 from longreward.records import DIMENSIONS, PreferencePair
 from longreward.reward import ScoredExample
-from longreward.tasks.tracking import Run, Span
+from longreward.tasks.tracking.run import Run, Span
 
 T = TypeVar("T")
 Row = TypeVar("Row")
@@ -51,7 +51,7 @@ class TableSample(EvenlySpacedSample[list[Any]]):
         """Log the table, and how much of all records it shows as the note of the run."""
         run.log_table(name, {"columns": list(self.columns), "data": self.rows})
         note = f"`{name}` shows {len(self.rows)} of {self.count}, evenly spaced"
-        run.set_note(f"{note}; a text is cut at {MAX_TEXT_CHARS} characters.")
+        run.log_report("note.md", f"{note}; a text is cut at {MAX_TEXT_CHARS} characters.")
 
 
 def pair_row(pair: PreferencePair) -> list[Any]:

@@ -21,7 +21,7 @@ from prefect.task_engine import run_task_async
 from prefect.tasks import exponential_backoff
 
 from longreward.errors import JudgeUnavailable, LongRewardError
-from longreward.tasks import dvc_command, tracking
+from longreward.tasks import dvc_command
 from longreward.tasks.dvc_command import StageResult
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, committed_hashes
 from longreward.tasks.flow_runner import server_answers
@@ -37,6 +37,7 @@ from longreward.tasks.stage import (
     stage_exit_file,
 )
 from longreward.tasks.state import STATE_VARIABLE, delete_committed, state_folder
+from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
         PARENT_TASK: str(task_run_id),
         PIPELINE: str(this_process()),
         REQUESTED_STAGES: ",".join(requested),
-        tracking.PARENT: parent,
+        PARENT: parent,
         STATE_VARIABLE: str(state_folder()),
         **server.environment,
     }
@@ -150,7 +151,7 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
     if stage_exit is None:  # DVC found the stage up to date, or restored it from its run cache
         file = Path("metrics") / f"{name}.json"
         metrics = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        tracking.link_stage(parent, name, metrics)
+        link_stage(parent, name, metrics)
     return StageResult(name, stage_exit is not None, time.monotonic() - started)
 
 

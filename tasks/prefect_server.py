@@ -22,8 +22,7 @@ from longreward.tasks.server_access import LOCALHOST, RequestGuard, allowed_host
 from longreward.tasks.state import make_folder, state_folder, state_lock
 from longreward.utils.redaction import redact
 
-START_LIMIT = "LONGREWARD_PREFECT_START_LIMIT_S"
-DEFAULT_START_LIMIT_S = 120.0
+START_LIMIT_S = 120.0
 LOG_INTERVAL_S = 10.0
 LOG_TAIL_BYTES = 2000
 DRAIN_S = 3.0  # Prefect clients send their last events, among them the end of tasks, when their process exits
@@ -67,13 +66,12 @@ def prefect_server(*, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ..
         host, port: where a server that is started here listens; port 0 takes a free one.
         allow: more host names that its clients may use.
 
-    Raises StateError if the server does not start, ConfigError for a wrong setting.
+    Raises StateError if the server does not start.
     """
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
     if configured := PREFECT_API_URL.value():
         return PrefectServer(str(configured), PREFECT_API_AUTH_STRING.value() or None)
-    limit_s = _start_limit_s()
     home = make_folder(state_folder() / "prefect")
     with state_lock("prefect"), _socket(host) as listener:  # two servers must not create the database at once
         listener.bind((host, port))
@@ -104,30 +102,30 @@ def prefect_server(*, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ..
                 pass_fds=[listener.fileno()],
             )
         listener.close()
-        if problem := _wait_until_ready(process, server.url, limit_s):
+        if problem := _wait_until_ready(process, server.url):
             tail = log_file.read_bytes()[start:][-LOG_TAIL_BYTES:].decode(errors="replace").strip()
             raise StateError(f"the Prefect server {problem}. Its last output ({log_file}): {tail or 'none'}")
     _children.append(process)
     return server
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str, limit_s: float) -> str | None:
+def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> str | None:
     """Return None once the server answers, else what went wrong."""
     import httpx
 
     started = time.monotonic()
     with httpx.Client(trust_env=False) as client:  # no proxy
-        while (elapsed := time.monotonic() - started) < limit_s:
+        while (elapsed := time.monotonic() - started) < START_LIMIT_S:
             try:
-                client.get(f"{url}/health", timeout=min(LOG_INTERVAL_S, limit_s - elapsed))
+                client.get(f"{url}/health", timeout=min(LOG_INTERVAL_S, START_LIMIT_S - elapsed))
             except httpx.TimeoutException:
-                log.warning("the Prefect server is starting (at most %g s)", limit_s)
+                log.warning("the Prefect server is starting (at most %g s)", START_LIMIT_S)
             except httpx.TransportError:  # the server has ended and closed its port
                 return f"ended with code {process.wait()} while it started"
             else:
                 return None
     terminate_group(process.pid)
-    return f"was not ready after {limit_s:g} s; set {START_LIMIT} to allow more"
+    return f"was not ready after {START_LIMIT_S:g} s"
 
 
 async def check_server(server: PrefectServer) -> None:
@@ -195,17 +193,6 @@ def _socket(host: str) -> socket.socket:
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     return listener
-
-
-def _start_limit_s() -> float:
-    text = os.environ.get(START_LIMIT, "")
-    try:
-        limit_s = float(text or DEFAULT_START_LIMIT_S)
-    except ValueError:
-        limit_s = 0.0
-    if not 0 < limit_s < float("inf"):
-        raise ConfigError(f"{START_LIMIT} is {text!r}; it must be a number of seconds above 0")
-    return limit_s
 
 
 def serve(listener: socket.socket, hosts: frozenset[str]) -> None:

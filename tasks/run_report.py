@@ -20,14 +20,24 @@ from longreward.tasks.mlflow_comparison import (
     markdown_table,
     value_cells,
 )
-from longreward.tasks.tracking import CHAMPION_BEFORE, CHAMPION_NOW, DVC_TAG
-from longreward.tasks.tracking.history import TABLE, PastRun, PastStage, read_artifact, read_run, run_tags, stage_runs
-from longreward.tasks.tracking.run_hierarchy import ERROR_TAG, OVERRIDES_TAG
+from longreward.tasks.tracking.history import (
+    TABLE,
+    PastRun,
+    read_artifact,
+    read_run,
+    run_seconds,
+    run_tags,
+    stage_runs,
+)
+from longreward.tasks.tracking.registry import CHAMPION_BEFORE, CHAMPION_NOW
+from longreward.tasks.tracking.run import DVC_TAG
+from longreward.tasks.tracking.run_hierarchy import ERROR_TAG, OVERRIDES_TAG, PARENT_TAG, STAGE_TAG
 from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
 from longreward.utils.progress import format_duration
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from rich.table import Table
 
     from longreward.tasks.dvc_command import StageResult
@@ -52,9 +62,9 @@ def describe_run(run_id: str) -> str:
     if stages:
         rows = (
             (
-                _link(run, stage.run_id, stage.stage),
-                format_duration(stage.seconds),
-                stage.status.lower() if stage.parent == run.id else "up to date, from an earlier run",
+                _link(run, stage.info.run_id, stage.data.tags.get(STAGE_TAG, stage.info.run_name)),
+                format_duration(run_seconds(stage)),
+                stage.info.status.lower() if _is_child(stage, run) else "up to date, from an earlier run",
             )
             for stage in stages
         )
@@ -62,17 +72,17 @@ def describe_run(run_id: str) -> str:
     return "\n".join(lines)
 
 
-def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
+def _header(run: PastRun, stages: "Sequence[Run]") -> Iterator[str]:
     """Yield how the run ended, its model, judge and code, its own settings, and the data that it read."""
     if run.status == "FAILED":
         error = run.tags.get(ERROR_TAG, "no error was recorded")
         yield from ("**It failed:**", "", "```", error[:MAX_ERROR].replace("```", "'''"), "```", "")
     if run.status == "KILLED":
-        killed = [stage.stage for stage in stages if stage.parent == run.id and stage.status == "KILLED"]
+        killed = [stage.info.run_name for stage in stages if _is_child(stage, run) and stage.info.status == "KILLED"]
         yield f"**It was stopped**{f' in {killed[-1]}' if killed else ''}; the next run continues from there."
         yield ""
     model = next((run.params[name] for name in MODEL_PARAMS if run.params.get(name) not in (None, "", "None")), "")
-    judges = [stage.tags["judge"] for stage in stages if stage.tags.get("judge")]
+    judges = [stage.data.tags["judge"] for stage in stages if stage.data.tags.get("judge")]
     judge = judges[-1] if judges else run.params.get("judge.kind", "unknown")
     code = run.tags.get(COMMIT_TAG, "")[:10] or "unknown"
     changed = " with uncommitted changes" if run.tags.get("longreward.uncommitted") == "true" else ""
@@ -82,7 +92,7 @@ def _header(run: PastRun, stages: Sequence[PastStage]) -> Iterator[str]:
     if overrides := run.tags.get(OVERRIDES_TAG):
         yield f"- settings of this run alone: `{', '.join(overrides.splitlines())}`"
     hashes: dict[str, str] = {}
-    for tag, value in (item for stage in stages for item in stage.tags.items()):
+    for tag, value in (item for stage in stages for item in stage.data.tags.items()):
         if tag.startswith(DVC_TAG):
             path = Path(tag.removeprefix(DVC_TAG))
             # A file inside a folder that DVC tracks has the folder's hash.
@@ -142,6 +152,10 @@ def _against_champion(run: PastRun) -> Iterator[str]:
     yield from markdown_table(("setting", "champion", "this"), map(difference_cells, settings))
     if more := len(comparison.params) - len(settings):
         yield from ("", f"and {more} more.")
+
+
+def _is_child(stage: "Run", run: PastRun) -> bool:
+    return bool(stage.data.tags.get(PARENT_TAG) == run.id)
 
 
 def _link(run: PastRun, run_id: str, name: str) -> str:

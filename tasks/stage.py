@@ -37,7 +37,6 @@ from prefect.states import Completed, Failed, Pending
 from longreward.checks import check_ready
 from longreward.errors import LongRewardError
 from longreward.params import Params, read_params, without_runtime_settings
-from longreward.tasks import tracking
 from longreward.tasks.dvc_files import committed_hashes, data_hashes, stage_entries
 from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
 from longreward.tasks.flow_runs import register_flow_run
@@ -51,6 +50,8 @@ from longreward.tasks.state import (
     stage_folder,
     state_folder,
 )
+from longreward.tasks.tracking.run import DVC_TAG, Run
+from longreward.tasks.tracking.run_hierarchy import link_stage, stage_run
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.redaction import redact
 
@@ -70,7 +71,7 @@ class StageRun:
     state: Path
     """The folder for the stage's shards and checkpoints: the same one for the same inputs and settings, deleted once
     DVC has recorded the stage's outputs."""
-    mlflow: tracking.Run
+    mlflow: Run
     log: "logging.Logger | logging.LoggerAdapter[logging.Logger]"
     inputs: Mapping[Path, bytes] = field(default_factory=dict)
     """The files and folders that the stage depends on, with their digests."""
@@ -163,8 +164,8 @@ def _open_stage(name: str) -> Iterator[StageRun]:
     delete_committed(committed_hashes())
     folder = stage_folder(name, settings=_settings_key(params, entry.sections), inputs=inputs)
     mark_incomplete(folder)
-    hashes = {f"{tracking.DVC_TAG}{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
-    with tracking.stage_run(
+    hashes = {f"{DVC_TAG}{path}": hash_ for path, hash_ in data_hashes(entry.inputs).items()}
+    with stage_run(
         name,
         params=params.model_dump(mode="json", include=set(entry.sections)),
         all_params=params.model_dump(mode="json"),
@@ -205,7 +206,7 @@ def _write_metrics(run: StageRun) -> str:
         columns = list(dict.fromkeys(column for point in run.curves for column in point)) or ["step", "loss"]
         write_points(curves, run.curves, columns)
     if run.mlflow.parent:
-        tracking.link_stage(run.mlflow.parent, run.name, metrics)
+        link_stage(run.mlflow.parent, run.name, metrics)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 

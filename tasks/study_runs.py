@@ -11,9 +11,10 @@ from longreward.evaluation.example_metrics import read_measures
 from longreward.study.arms import Cell
 from longreward.study.page import render_page, render_plots
 from longreward.study.results import RunResult, StudyResults
-from longreward.tasks import tracking
 from longreward.tasks.experiments import experiment_names
 from longreward.tasks.tracking.history import MEASURES, find_run, model_metrics, read_artifact
+from longreward.tasks.tracking.run import Run
+from longreward.tasks.tracking.run_hierarchy import STUDY, study_run
 from longreward.utils.jsonl import open_atomic
 
 
@@ -24,14 +25,14 @@ def pending_cells(cells: Sequence[Cell], study: str) -> list[Cell]:
 
 
 @contextmanager
-def study_parent_run(study: str) -> Iterator[tracking.Run]:
+def study_parent_run(study: str) -> Iterator[Run]:
     """Open the study's MLflow run, the same one at each try; pipeline runs that begin in the block are under it."""
-    with tracking.study_run(study) as run:
-        os.environ[tracking.STUDY] = run.id
+    with study_run(study) as run:
+        os.environ[STUDY] = run.id
         try:
             yield run
         finally:
-            del os.environ[tracking.STUDY]
+            del os.environ[STUDY]
 
 
 def read_cells(cells: Sequence[Cell], study: str, *, registered_model: str) -> list[RunResult]:
@@ -48,7 +49,7 @@ def read_cells(cells: Sequence[Cell], study: str, *, registered_model: str) -> l
     return results
 
 
-def write_study(run: tracking.Run, results: StudyResults, folder: Path, *, preset: str | None) -> None:
+def write_study(run: Run, results: StudyResults, folder: Path, *, preset: str | None) -> None:
     """Write the report, the figures and the metrics to MLflow and to `folder`."""
     page = render_page(results, preset=preset)
     run.log_report("study.md", page)

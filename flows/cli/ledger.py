@@ -72,8 +72,7 @@ def _stats(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps(dataclasses.asdict(stats) | {"path": str(path)}, ensure_ascii=False))
         else:
-            quarantined = f", {stats.quarantined:,} rows in quarantine" if stats.quarantined else ""
-            print(f"{stats.path}: {stats.bytes / 1e6:,.1f} MB, version {stats.version}{quarantined}")
+            print(f"{stats.path}: {stats.bytes / 1e6:,.1f} MB, version {stats.version}")
             for rows in (stats.exchanges, stats.vectors):
                 if rows:
                     _print_table(rows)
@@ -91,10 +90,6 @@ def _merge(options: argparse.Namespace) -> int:
                 conflicts = f", {conflicting:,} conflicting" if conflicting else ""
                 counts.append(f"{added:,} {table} added, {present:,} already present{conflicts}")
         print(f"{result.source} into {options.into}: {'; '.join(counts) or 'no rows'}")
-        for conflict in result.conflicts:
-            print(f"  {conflict.table} {conflict.key}: {conflict.kept} was first and stays, {conflict.other} differs")
-        if (unlisted := sum(result.conflicting.values()) - len(result.conflicts)) > 0:
-            print(f"  … and {unlisted:,} more conflicts")
         for table, count in result.damaged.items():
             if count:
                 print(f"  {count:,} damaged rows of {table} were left out")
@@ -130,7 +125,7 @@ def _verify(options: argparse.Namespace) -> int:
         result = verify_ledger(path)
         rows = ", ".join(f"{count:,} {table}" for table, count in result.rows.items()) or "no rows can be read"
         print(f"{path}: {rows}: {'valid' if result.is_valid else 'DAMAGED'}")
-        for line in (*result.damage, *(f"note: {note}" for note in result.notes)):
+        for line in result.damage:
             print(f"  {line}")
         if not result.is_valid:
             exit_code = 1
@@ -139,20 +134,25 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _print_table(rows: "Sequence[StatsRow]") -> None:
-    """Align text to the left and numbers to the right; `first` and `last` are times in UTC."""
+    """Print a table with texts on the left and numbers on the right; `first` and `last` are times in UTC."""
     from datetime import UTC, datetime
 
-    cells = [list(rows[0])]
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, value in rows[0].items():
+        table.add_column(name, justify="right" if isinstance(value, int) else "left", no_wrap=True)
     for row in rows:
-        texts = []
+        cells = []
         for name, value in row.items():
             if name in ("first", "last"):
-                texts.append(datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M"))
+                cells.append(datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M"))
             else:
-                texts.append(value if isinstance(value, str) else f"{value:,}")
-        cells.append(texts)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    alignments = [">" if isinstance(value, int) else "<" for value in rows[0].values()]
-    for texts in cells:
-        padded = (f"{text:{align}{width}}" for text, align, width in zip(texts, alignments, widths, strict=True))
-        print(f"  {'  '.join(padded)}".rstrip())
+                cells.append(value if isinstance(value, str) else f"{value:,}")
+        table.add_row(*cells)
+    console = Console(width=200)  # a narrower table would truncate names
+    with console.capture() as output:  # printed with print(), so that a closed pipe raises BrokenPipeError
+        console.print(table)
+    print(output.get(), end="")

@@ -29,7 +29,7 @@ class VectorLedger(Store):
     """The vectors in the ledger at `path`; None keeps them in memory."""
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, Vector]:
-        """Return the stored vectors of these keys; damaged ones are quarantined and left out."""
+        """Return the stored vectors of these keys; damaged ones are deleted and left out."""
         all_keys, vectors = list(keys), {}
         for start in range(0, len(all_keys), KEYS_PER_QUERY):
             for key, vector, *_ in self._select(VECTORS, all_keys[start : start + KEYS_PER_QUERY]):

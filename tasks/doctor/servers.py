@@ -128,7 +128,7 @@ def _check_mlflow_store() -> list[Finding]:
         if is_server(uri):
             findings.append(ok("mlflow", f"{public_url(uri)} answers"))
         if is_project() and _may_have_open_runs(uri):
-            from longreward.tasks.tracking import close_killed_runs
+            from longreward.tasks.tracking.run_hierarchy import close_killed_runs
             from longreward.tasks.tracking.store import has_experiment
 
             if closed := close_killed_runs() if has_experiment() else []:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longreward.errors import ConfigError, DataError
 from longreward.tasks.tracking.outbox import store_errors
@@ -16,6 +16,9 @@ from longreward.tasks.tracking.run import UNKNOWN
 from longreward.tasks.tracking.run_hierarchy import HOST_TAG, PARENT_TAG, ROLE_TAG, STAGE_TAG
 from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
 from longreward.utils.redaction import redact
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 LISTED_RUNS = 8  # in an error message
 # Files of an evaluate run.
@@ -39,19 +42,6 @@ class PastRun:
     def benchmarks(self) -> str | None:
         """The run of the benchmark stage."""
         return _linked_run(self.tags, "benchmark")
-
-
-@dataclass(frozen=True)
-class PastStage:
-    """The run of a stage, and the run of the pipeline that it was created in."""
-
-    stage: str
-    run_id: str
-    parent: str
-    status: str
-    started: float
-    seconds: float
-    tags: Mapping[str, str]
 
 
 def find_run(name: str, *, registered_model: str) -> PastRun:
@@ -94,25 +84,13 @@ def read_run(run_id: str) -> PastRun:
     return _past_run(run, evaluation)
 
 
-def stage_runs(parent: PastRun) -> list[PastStage]:
+def stage_runs(parent: PastRun) -> "list[Run]":
     """Return the stages' runs under the parent, and the earlier ones that it linked as up to date, by start."""
     runs = _child_runs(parent.id)
     ids = {run.info.run_id for run in runs}
     linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
     runs += [client().get_run(run_id) for run_id in linked if run_id not in ids and run_id != UNKNOWN]
-    stages = [
-        PastStage(
-            stage=run.data.tags.get(STAGE_TAG, run.info.run_name),
-            run_id=run.info.run_id,
-            parent=run.data.tags.get(PARENT_TAG, ""),
-            status=run.info.status,
-            started=float(run.info.start_time),
-            seconds=_seconds(run),
-            tags=dict(run.data.tags),
-        )
-        for run in runs
-    ]
-    return sorted(stages, key=lambda stage: stage.started)
+    return sorted(runs, key=lambda run: float(run.info.start_time))
 
 
 def model_metrics(run_id: str) -> dict[str, dict[str, float]]:
@@ -173,12 +151,13 @@ def _past_run(run: Any, evaluation: str | None = None) -> PastRun:
         experiment=run.info.experiment_id,
         name=run.info.run_name,
         status=run.info.status,
-        seconds=_seconds(run),
+        seconds=run_seconds(run),
         params=dict(run.data.params),
         tags=tags,
         evaluation=evaluation or _linked_run(tags, "evaluate"),
     )
 
 
-def _seconds(run: Any) -> float:
+def run_seconds(run: Any) -> float:
+    """Return the duration of a run, so far if it has not ended."""
     return float((run.info.end_time or time.time() * 1000) - run.info.start_time) / 1000

@@ -127,12 +127,6 @@ class Run:
         roots = list(spans)
         self._send("traces", lambda id: _write_traces(id, roots))
 
-    def set_note(self, markdown: str) -> None:
-        """Show a text at the top of the run's page; one that is too long for MLflow is kept whole as `note.md`."""
-        if len(markdown) > MAX_NOTE:
-            self.log_text("note.md", markdown)
-        self.set_tags({NOTE_TAG: shorten_note(markdown, "note.md")})
-
     def log_report(self, name: str, markdown: str) -> None:
         """Keep a report as the file `name`, and show it at the top of the run's page as far as it fits."""
         self.log_text(name, markdown)

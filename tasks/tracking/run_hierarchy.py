@@ -94,7 +94,7 @@ def _end_with_note(parent: Run, describe: Describe | None) -> Iterator[None]:
             yield
     finally:
         if describe is not None:
-            outbox.send("the note of the run", lambda: parent.set_note(describe(parent.id)))
+            outbox.send("the note of the run", lambda: parent.log_report("note.md", describe(parent.id)))
         outbox.flush(last=True)
 
 

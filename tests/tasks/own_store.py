@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from longreward.tasks import tracking
+from longreward.tasks.tracking.run_hierarchy import PARENT
 from longreward.tasks.tracking.store import client, experiment_id
 
 
@@ -36,7 +36,7 @@ def own_store(folder: Path) -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("LONGREWARD_STATE", str(folder / "state"))
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", tracking.PARENT):
+        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", PARENT):
             patch.delenv(name, raising=False)
         client.cache_clear()
         experiment_id.cache_clear()

@@ -15,11 +15,11 @@ from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.report import summarize
 from longreward.flows.cli.main import main
 from longreward.records import Example, Response
-from longreward.tasks import tracking
 from longreward.tasks.evaluation_records import log_evaluation
 from longreward.tasks.mlflow_comparison import compare, to_json, to_markdown
 from longreward.tasks.stage import describe_parent
 from longreward.tasks.tracking.history import PastRun, find_run, read_artifact, read_run
+from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage, parent_run, stage_run
 from longreward.tasks.tracking.store import client
 
 CONFIG = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0), bootstrap_resamples=200)
@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
         pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
         with pytest.raises(ValueError):
             failing_pipeline(patch)
-        with tracking.parent_run(
+        with parent_run(
             "unevaluated",
             settings("0.5"),
             overrides="train.beta=0.5\npair.min_scored=4",
@@ -70,13 +70,13 @@ def pipeline(
         for role, share in (("sft", 0.5), ("dpo", 1.0))
         for n, recall in zip(examples, recalls, strict=True)
     ]
-    with tracking.parent_run(name, settings(beta), describe=describe_parent) as parent:
-        patch.setenv(tracking.PARENT, parent)
+    with parent_run(name, settings(beta), describe=describe_parent) as parent:
+        patch.setenv(PARENT, parent)
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
-        with tracking.stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
+        with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             run.set_tags({"judge": judge})
             message = log_evaluation(run, config, summarize(config, measured), measured, examples)
-        tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
+        link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return message
 
 
@@ -93,26 +93,26 @@ def evaluated(
         for model, by_example in models.items()
         for n, values in by_example.items()
     ]
-    with tracking.parent_run(name, settings("0.1") | {"evaluate": evaluate}) as parent:
-        patch.setenv(tracking.PARENT, parent)
+    with parent_run(name, settings("0.1") | {"evaluate": evaluate}) as parent:
+        patch.setenv(PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
-        with tracking.stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
+        with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             log_evaluation(run, CONFIG, summarize(CONFIG, measured), measured, EXAMPLES)
-        tracking.link_stage(parent, "evaluate", {"mlflow_run": run.id})
+        link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return past_run(name)
 
 
 def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
-    with tracking.parent_run("failed", settings("0.5"), describe=describe_parent) as parent:
-        patch.setenv(tracking.PARENT, parent)
-        with tracking.stage_run("train", params={}, all_params={}, tags={}):
+    with parent_run("failed", settings("0.5"), describe=describe_parent) as parent:
+        patch.setenv(PARENT, parent)
+        with stage_run("train", params={}, all_params={}, tags={}):
             raise ValueError("no pair in data/pairs")
 
 
 def stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
-    with tracking.parent_run("stopped", settings("0.5"), describe=describe_parent) as parent:
-        patch.setenv(tracking.PARENT, parent)
-        with tracking.stage_run("sample", params={}, all_params={}, tags={}):
+    with parent_run("stopped", settings("0.5"), describe=describe_parent) as parent:
+        patch.setenv(PARENT, parent)
+        with stage_run("sample", params={}, all_params={}, tags={}):
             raise KeyboardInterrupt
 
 

@@ -9,11 +9,10 @@ from own_store import own_store
 
 from longreward.records import Evidence, Extract, Extraction, Response, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
-from longreward.tasks import tracking
 from longreward.tasks.mlflow_samples import EvenlySpacedSample, TableSample, scoring_trace
-from longreward.tasks.tracking import parent_run, stage_run
 from longreward.tasks.tracking.history import read_artifact
 from longreward.tasks.tracking.run import Span
+from longreward.tasks.tracking.run_hierarchy import PARENT, parent_run, stage_run
 from longreward.tasks.tracking.store import client, experiment_id
 
 ANSWER = Response(id="7-0", example_id="7", query="Who founded Keld, and when?", text="Ann Lee founded Keld in 1907.")
@@ -92,7 +91,7 @@ def test_table_sample_log(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = TableSample(("id", "query"), total=2, limit=1)
     list(sample.collect(["a", "b"], lambda name: [name, "why?"]))
     with parent_run("tables", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with stage_run("pair", params={}, all_params={}, tags={}) as run:
             sample.log(run, "pairs.json")
     tags = client().get_run(run.id).data.tags

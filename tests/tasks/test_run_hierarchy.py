@@ -12,20 +12,18 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from longreward.tasks import tracking
 from longreward.tasks.processes import this_process
-from longreward.tasks.tracking import (
-    Run,
+from longreward.tasks.tracking.registry import register
+from longreward.tasks.tracking.run import Run, create_run
+from longreward.tasks.tracking.run_hierarchy import (
+    PARENT,
     close_killed_runs,
     link_stage,
     log_model_run,
     parent_run,
-    register,
     stage_run,
-    store_uri,
 )
-from longreward.tasks.tracking.run import create_run
-from longreward.tasks.tracking.store import has_experiment
+from longreward.tasks.tracking.store import has_experiment, store_uri
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +41,7 @@ def opened(stage: str, **tags: str) -> Any:
 
 def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with opened("score", **{"dvc.data/raw": "abc.dir"}) as run:
             run.log_metrics({"reward": 7.5})
             run.set_tags({"judge": "offline"})
@@ -63,7 +61,7 @@ def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pyt
 
 def test_log_step_keeps_every_point(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("curve", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with opened("train") as run:
             for step in range(1200):
                 run.log_step(step, {"loss": 1 / (step + 1)})
@@ -73,7 +71,7 @@ def test_log_step_keeps_every_point(store: MlflowClient, monkeypatch: pytest.Mon
 
 def test_status_of_failed_stopped_and_killed_stages(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("troubles", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with pytest.raises(ValueError), opened("sft") as failed:
             raise ValueError
         with pytest.raises(KeyboardInterrupt), opened("sft") as stopped:
@@ -126,7 +124,7 @@ def test_has_experiment_creates_no_store(tmp_path: Path) -> None:
 
 def test_log_model_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("models", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with opened("evaluate") as run:
             ids = [
                 log_model_run(run, role, {"recall/t1": value}, tags={}) for role, value in (("sft", 0.4), ("dpo", 0.9))
@@ -150,7 +148,7 @@ def test_register_moves_alias_for_champions_only(store: MlflowClient) -> None:
 
 RACE = """
 import os, sys
-from longreward.tasks.tracking import find_or_create_parent
+from longreward.tasks.tracking.run_hierarchy import find_or_create_parent
 print(find_or_create_parent({"sft": {"n": 1}}))
 """
 
@@ -164,7 +162,7 @@ def test_concurrent_stages_of_dvc_repro_share_parent(tmp_path: Path) -> None:
         "print(*(one.communicate()[0].strip() for one in racing))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LONGREWARD_STATE": str(tmp_path / "state")}
-    environment.pop(tracking.PARENT, None)
+    environment.pop(PARENT, None)
     environment.pop("MLFLOW_TRACKING_URI", None)
 
     def run() -> list[str]:

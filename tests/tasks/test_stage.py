@@ -14,10 +14,10 @@ from prefect import Flow
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from longreward.errors import ConfigError
-from longreward.tasks import tracking
 from longreward.tasks.flow_runner import final_state
 from longreward.tasks.stage import STAGE_EXIT, StageExit, StageRun, _run_under_parent, pop_stage_exit, stage
 from longreward.tasks.state import COMPLETE_MARK, state_folder
+from longreward.tasks.tracking.run_hierarchy import PARENT
 from longreward.tasks.tracking.store import client
 
 GRAPH = """
@@ -72,7 +72,7 @@ def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (workspace / "params.yaml").write_text("judge: {}\n")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
-    monkeypatch.setenv(tracking.PARENT, "ab" * 16)
+    monkeypatch.setenv(PARENT, "ab" * 16)
     monkeypatch.setenv(STAGE_EXIT, str(workspace / "outcome.json"))
     client.cache_clear()
     yield workspace
@@ -91,7 +91,7 @@ def pair_stage(cable: Cable, error: Exception | None = None) -> Flow[[], object]
     @stage
     async def pair(run: StageRun) -> None:
         (run.state / "shard").write_text("done")
-        run.mlflow.set_note("pairs")
+        run.mlflow.log_report("note.md", "pairs")
         cable.cut()
         if error:
             raise error

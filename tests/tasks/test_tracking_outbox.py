@@ -10,10 +10,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from own_store import own_store
 
-from longreward.tasks import tracking
-from longreward.tasks.tracking import Run, TrackingUnavailable, log_model_run, parent_run, run, stage_run
+from longreward.tasks.tracking import run
 from longreward.tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
-from longreward.tasks.tracking.store import client
+from longreward.tasks.tracking.run import UNKNOWN, Run
+from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage, log_model_run, parent_run, stage_run
+from longreward.tasks.tracking.store import TrackingUnavailable, client
 
 
 class Store:
@@ -151,14 +152,14 @@ def test_run_does_not_start_without_tracking_server(nobody: str) -> None:
 def test_stage_continues_without_tracking_server(
     nobody: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(tracking.PARENT, "ab" * 16)
+    monkeypatch.setenv(PARENT, "ab" * 16)
     with stage_run("train", params={"train": {"n": 2}}, all_params={}, tags={"dvc.data": "aa.dir"}) as run:
         run.log_step(1, {"loss": 0.5})
-        run.set_note("much")
+        run.log_report("note.md", "much")
         run.log_table("pairs.json", {"columns": [], "data": []})
-        assert log_model_run(run, "dpo", {"recall": 1.0}, tags={}) == tracking.UNKNOWN
-        tracking.link_stage(run.parent or "", "train", {"loss": 0.5})
-    assert run.id == tracking.UNKNOWN
+        assert log_model_run(run, "dpo", {"recall": 1.0}, tags={}) == UNKNOWN
+        link_stage(run.parent or "", "train", {"loss": 0.5})
+    assert run.id == UNKNOWN
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2  # at the first failure, and at the end
     assert "are not recorded there" in warnings[1]
@@ -167,7 +168,7 @@ def test_stage_continues_without_tracking_server(
 
 def test_queued_entries_sent_when_store_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with own_store(tmp_path) as patch, parent_run("otter", {}) as parent:
-        patch.setenv(tracking.PARENT, parent)
+        patch.setenv(PARENT, parent)
         real, down, time = run.client, [True], [1000.0]
 
         def broken() -> MlflowClient:
@@ -181,11 +182,11 @@ def test_queued_entries_sent_when_store_returns(tmp_path: Path, monkeypatch: pyt
             for step in range(1200):
                 stage.log_step(step, {"loss": 1 / (step + 1)})
             stage.log_text("report.md", "kept")
-            assert stage.id == tracking.UNKNOWN
+            assert stage.id == UNKNOWN
             down.clear()
             time[0] += RETRY_AFTER_S
             stage.set_tags({"judge": "offline"})
-            assert stage.id != tracking.UNKNOWN
+            assert stage.id != UNKNOWN
         found = real().get_run(stage.id)
         assert (found.data.params, found.data.tags["judge"]) == ({"train.n": "2"}, "offline")
         assert found.info.status == "FINISHED"

@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 from own_store import own_store
 
-from longreward.tasks import tracking
-from longreward.tasks.tracking import Run, parent_run, stage_run, system_metrics
-from longreward.tasks.tracking.run import MAX_NOTE, MAX_PARAM, shorten_note
+from longreward.tasks.tracking import system_metrics
+from longreward.tasks.tracking.run import MAX_NOTE, MAX_PARAM, Run, shorten_note
+from longreward.tasks.tracking.run_hierarchy import PARENT, parent_run, stage_run
 from longreward.tasks.tracking.store import client
 
 
@@ -51,11 +51,9 @@ def test_long_report_cut_at_section(store: MlflowClient) -> None:
         assert rest == "The note is too long for MLflow: `report.md`, among the run's artifacts, has all of it."
         assert shown == "\n".join(sections[:4]).rstrip()  # 1,812 characters each
 
-        run.set_note("short")
+        run.log_report("note.md", "short")
         assert note_of(store, parent) == "short"
-        assert [file.path for file in store.list_artifacts(parent)] == ["report.md"]
-        run.set_note(whole)
-        assert file_of(store, parent, "note.md") == whole
+        run.log_report("note.md", whole)
         assert "`note.md`" in note_of(store, parent)
 
 
@@ -97,7 +95,7 @@ def test_log_inputs(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Non
         "dvc.models/sft": "x",
     }
     with parent_run("inputs", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with stage_run("train", params={}, all_params={}, tags=tags) as run:
             pass
     inputs = {one.dataset.name: one for one in store.get_run(run.id).inputs.dataset_inputs}
@@ -116,7 +114,7 @@ def test_log_inputs_missing_or_malformed_file(store: MlflowClient, monkeypatch: 
     Path("data/broken.jsonl").write_text("{no json\n")
     tags = {"dvc.data/broken.jsonl": "aa", "dvc.data/gone": "bb.dir"}
     with parent_run("broken", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with stage_run("pair", params={}, all_params={}, tags=tags) as run:
             pass
     profiles = {one.dataset.name: one.dataset.profile for one in store.get_run(run.id).inputs.dataset_inputs}
@@ -132,7 +130,7 @@ def test_system_metrics_on_and_off(
     monkeypatch.setenv(system_metrics.ENABLED, switch)
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     with parent_run("machine", {}) as parent:
-        monkeypatch.setenv(tracking.PARENT, parent)
+        monkeypatch.setenv(PARENT, parent)
         with stage_run("train", params={}, all_params={}, tags={}) as run:
             until = time.monotonic() + (10 if measured else 0.5)
             while time.monotonic() < until and not store.get_run(run.id).data.metrics:

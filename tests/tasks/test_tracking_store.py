@@ -16,9 +16,10 @@ from mlflow import MlflowClient
 from own_store import own_store
 
 from longreward.errors import ConfigError
-from longreward.tasks import tracking
 from longreward.tasks.state import experiment_copies
-from longreward.tasks.tracking import parent_run, store
+from longreward.tasks.tracking import store
+from longreward.tasks.tracking.run import Run
+from longreward.tasks.tracking.run_hierarchy import find_or_create_parent, parent_run
 from longreward.tasks.tracking.store import (
     TrackingUnavailable,
     absolute_uri,
@@ -99,7 +100,7 @@ def test_runs_of_private_copy_kept(tmp_path: Path, uri: str) -> None:
         patch.chdir(copy)
         assert store_uri() == os.environ["MLFLOW_TRACKING_URI"] == expected
         with parent_run("brave-otter", {"n": 1}) as parent:
-            tracking.Run(parent).log_text("report.md", "kept")
+            Run(parent).log_text("report.md", "kept")
         patch.chdir(tmp_path)
         shutil.rmtree(experiment_copies())
         store = MlflowClient(expected, expected)
@@ -154,8 +155,8 @@ def test_unreachable_database_hides_password(workspace: Path, monkeypatch: pytes
 def test_parent_record_has_no_password(tmp_path: Path) -> None:
     with own_store(tmp_path) as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db?password=hunter2")
-        run = tracking.find_or_create_parent({})
-        assert tracking.find_or_create_parent({}) == run
+        run = find_or_create_parent({})
+        assert find_or_create_parent({}) == run
         note = json.loads((tmp_path / "state/parent-run.json").read_text())
     assert note["store"] == f"sqlite:///{tmp_path}/runs.db?password=***"
 

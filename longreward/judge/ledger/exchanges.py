@@ -73,7 +73,7 @@ class Ledger(Store):
     """
 
     def find(self, request_id: str) -> list[Exchange]:
-        """Return the exchanges of a request, sorted by attempt; damaged ones are quarantined and left out."""
+        """Return the exchanges of a request, sorted by attempt; damaged ones are deleted and left out."""
         rows = self._select(EXCHANGES, (request_id,))
         # Not in the order of insertion: merged ledgers may have inserted a second attempt before the first.
         return [_exchange_from_row(row) for row in sorted(rows, key=lambda row: (row[1], row[-1]))]

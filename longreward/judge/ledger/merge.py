@@ -1,8 +1,7 @@
 """Merge the ledgers of several machines into one; repeating a merge, or another order, gives the same result.
 
 If two ledgers have different rows for one key, the row that was recorded first stays; if both were recorded at the same
-time, the row with the lower checksum. A row of the target that is replaced moves to its quarantine. Sources are only
-read.
+time, the row with the lower checksum. Sources are only read.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,22 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.judge.ledger.reader import LedgerReader, format_key, verify_ledger
+from longreward.judge.ledger.reader import LedgerReader, verify_ledger
 from longreward.judge.ledger.schema import TABLES, Table, checksum, has_valid_checksum
-from longreward.judge.ledger.store import Store, quarantine, wrong_index_error
+from longreward.judge.ledger.store import Store, wrong_index_error
 
-MAX_CONFLICTS = 100  # listed in a result
 ROWS_PER_TRANSACTION = 500  # processes that write to the target wait for a few milliseconds only
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """Two ledgers have different rows for one key."""
-
-    table: str
-    key: str
-    kept: Path
-    other: Path
 
 
 def _counts() -> dict[str, int]:
@@ -47,8 +35,6 @@ class MergeResult:
     """Rows with a wrong checksum, which were left out."""
     gaps: dict[str, list[str]] = field(default_factory=dict)
     """Ranges of rows that could not be read at all."""
-    conflicts: list[Conflict] = field(default_factory=list)
-    """The first conflicts in detail."""
 
 
 def merge_ledgers(
@@ -119,20 +105,17 @@ class _MergeTarget(Store):
         existing = selected[1:]
         # A damaged row of the target never wins, whenever it was recorded.
         if not has_valid_checksum(existing):
-            quarantine(self._connection, table, selected, reason="damaged")
-            self._connection.execute(table.insert, row)
+            self._replace(table, selected[0], row)
             result.added[table.name] += 1
             return
-        is_earlier = row[-2:] < existing[-2:]  # (recorded_at, checksum)
-        if is_earlier:
-            quarantine(self._connection, table, selected, reason="superseded")
-            self._connection.execute(table.insert, row)
+        if row[-2:] < existing[-2:]:  # (recorded_at, checksum)
+            self._replace(table, selected[0], row)
         # Two copies of one reply may differ in their time only: no conflict, but the earlier time stays.
         if values[:-1] == existing[:-2]:
             result.present[table.name] += 1
             return
         result.conflicting[table.name] += 1
-        if len(result.conflicts) < MAX_CONFLICTS:
-            assert self.path is not None
-            kept, other = (result.source, self.path) if is_earlier else (self.path, result.source)
-            result.conflicts.append(Conflict(table.name, format_key(table, values), kept, other))
+
+    def _replace(self, table: Table, rowid: int, row: tuple[Any, ...]) -> None:
+        self._connection.execute(f"DELETE FROM {table.name} WHERE rowid = ?", (rowid,))
+        self._connection.execute(table.insert, row)

@@ -84,10 +84,6 @@ class LedgerReader:
         lines = [line for (text,) in results for line in text.split("\n")]
         return [line for line in lines if line != "ok" and not line.startswith("***")]
 
-    def quarantined(self) -> list[dict[str, Any]]:
-        """Return the number of rows in quarantine for each reason."""
-        return self.select("SELECT reason, count(*) AS count FROM quarantine GROUP BY reason")
-
     def select(self, statement: str) -> list[dict[str, Any]]:
         """Return the rows of an SQL query by column name; none if the file has no tables yet."""
         if self.version != VERSION:
@@ -166,12 +162,11 @@ def _ledger_row(row: tuple[Any, ...]) -> LedgerRow:
 
 @dataclass
 class Verification:
-    """The result of `verify_ledger`; `damage` and `notes` are messages for people."""
+    """The result of `verify_ledger`; `damage` holds messages for people."""
 
     path: Path
     rows: dict[str, int] = field(default_factory=dict)  # checked, by table
     damage: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
     @property
     def is_valid(self) -> bool:
@@ -199,8 +194,6 @@ def verify_ledger(path: Path) -> Verification:
                             f"{table.name} row {ledger_row.rowid}: wrong checksum; its key reads {key}"
                         )
                 result.damage += [f"{table.name} rows {gap} cannot be read" for gap in reader.gaps.get(table.name, [])]
-            for group in reader.quarantined():
-                result.notes.append(f"{group['count']} rows are in quarantine ({group['reason']}); they are not served")
     except StateError as error:
         if not isinstance(error.__cause__, sqlite3.Error) or not is_corruption(error.__cause__):
             raise

@@ -2,7 +2,6 @@
 
 exchanges   one row per reply of a judge (`longreward.judge.ledger.exchanges`)
 vectors     one row per embedded text (`longreward.retrieval.embedding_cache`)
-quarantine  rows that are no longer served, as JSON: damaged ones, and those that lost a conflict in a merge
 """
 
 import hashlib
@@ -101,13 +100,4 @@ VECTORS = Table(
     key=("key",),
 )
 TABLES = {table.name: table for table in (EXCHANGES, VECTORS)}
-QUARANTINE = """
-CREATE TABLE IF NOT EXISTS quarantine (
-    source TEXT NOT NULL,  -- the table that the row was in
-    reason TEXT NOT NULL,  -- "damaged", or "superseded": another ledger had an earlier row with the same key
-    row TEXT NOT NULL,
-    quarantined_at REAL NOT NULL
-)
-"""
-CREATE_STATEMENTS = (*(table.create for table in TABLES.values()), QUARANTINE)
-TABLE_NAMES = frozenset((*TABLES, "quarantine"))
+CREATE_STATEMENTS = tuple(table.create for table in TABLES.values())

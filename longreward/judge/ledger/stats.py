@@ -33,7 +33,6 @@ class LedgerStats:
     """One row per judge, revision and template."""
     vectors: list[StatsRow]
     """One row per embedding model and revision."""
-    quarantined: int
 
 
 def collect_stats(path: Path) -> LedgerStats:
@@ -49,5 +48,4 @@ def collect_stats(path: Path) -> LedgerStats:
             bytes=sum(file.stat().st_size for file in files if file.exists()),
             exchanges=reader.select(SELECT_EXCHANGE_STATS),
             vectors=reader.select(SELECT_VECTOR_STATS),
-            quarantined=sum(group["count"] for group in reader.quarantined()),
         )

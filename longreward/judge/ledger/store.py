@@ -1,7 +1,7 @@
 """Access to the SQLite file of the ledger, shared by threads and processes.
 
-Every row carries a checksum. A row whose checksum does not match is never returned: it is moved to the table
-`quarantine`, and its request is made again.
+Every row carries a checksum. A row whose checksum does not match is never returned: it is deleted, and its request is
+made again.
 """
 
 import functools
@@ -18,11 +18,10 @@ from typing import Any, Self
 from longreward.errors import StateError
 from longreward.judge.ledger.schema import (
     CREATE_STATEMENTS,
-    TABLE_NAMES,
+    TABLES,
     VERSION,
     Table,
     has_valid_checksum,
-    row_to_json,
     with_checksum,
 )
 
@@ -51,7 +50,7 @@ class Store:
     """The SQLite file at `path`, which is created if it is missing; None keeps the rows in memory.
 
     Methods raise StateError if the file cannot be opened, read or written. `damaged` counts the rows that this
-    instance moved to the quarantine.
+    instance deleted because of their checksum.
     """
 
     def __init__(self, path: Path | None, *, busy_timeout_s: float = 60.0) -> None:
@@ -110,23 +109,23 @@ class Store:
         requested = set(keys)
         for rowid, *row in self._query(f"{table.select} WHERE {table.key[0]} IN ({placeholders})", keys):
             if not has_valid_checksum(row):
-                self._quarantine_damaged(table, rowid)
+                self._delete_damaged(table, rowid)
             elif row[0] not in requested:  # a damaged index; other SQLite versions take the key from it instead
                 raise store_error(self.path, wrong_index_error(table.name))
             else:
                 rows.append(tuple(row[:-1]))
         return rows
 
-    def _quarantine_damaged(self, table: Table, rowid: int) -> None:
-        """Move the row out of the table, unless another process has replaced it since it was read."""
+    def _delete_damaged(self, table: Table, rowid: int) -> None:
+        """Delete the row, unless another process has replaced it since it was read."""
         with self._transaction() as connection:
             row = connection.execute(f"{table.select} WHERE rowid = ?", (rowid,)).fetchone()
             if row is None or has_valid_checksum(row[1:]):
                 return
-            quarantine(connection, table, row, reason="damaged")
+            connection.execute(f"DELETE FROM {table.name} WHERE rowid = ?", (rowid,))
         self.damaged += 1
         log.warning(
-            "%s: row %d of %s is damaged and was quarantined; its request will be made again. "
+            "%s: row %d of %s is damaged and was deleted; its request will be made again. "
             "`longreward ledger verify` checks the other rows",
             self.path or "the ledger in memory",
             rowid,
@@ -151,18 +150,9 @@ class Store:
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-        if not tables >= TABLE_NAMES:
+        if not tables >= TABLES.keys():
             script = ";".join(CREATE_STATEMENTS)
             self._connection.executescript(f"BEGIN IMMEDIATE;{script};PRAGMA user_version = {VERSION};COMMIT;")
-
-
-def quarantine(connection: sqlite3.Connection, table: Table, row: Row, *, reason: str) -> None:
-    """Move a row, given as selected by `table.select`, to the quarantine, within the open transaction."""
-    rowid, *values = row
-    connection.execute(
-        "INSERT INTO quarantine VALUES (?, ?, ?, ?)", (table.name, reason, row_to_json(values), time.time())
-    )
-    connection.execute(f"DELETE FROM {table.name} WHERE rowid = ?", (rowid,))
 
 
 def check_version(path: Path | None, version: int, *, has_tables: bool) -> None:

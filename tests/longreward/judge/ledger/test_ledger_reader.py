@@ -39,7 +39,7 @@ def test_intact_ledger_is_valid(tmp_path: Path) -> None:
     with VectorLedger(path) as vectors:
         vectors.put({b"a": b"\0\x3c"}, model="m", revision="")
     result = verify_ledger(path)
-    assert (result.rows, result.damage, result.notes) == ({"exchanges": 1300, "vectors": 1}, [], [])
+    assert (result.rows, result.damage) == ({"exchanges": 1300, "vectors": 1}, [])
     assert result.is_valid
 
 
@@ -55,16 +55,6 @@ def test_changed_row_listed_with_number_and_key(tmp_path: Path) -> None:
     path = filled_ledger(tmp_path / "ledger", 20)
     execute(path, "UPDATE exchanges SET text = '[[10]]' WHERE question = 'q11'")
     assert verify_ledger(path).damage == ['exchanges row 12: wrong checksum; its key reads ["q11",1,0.01]']
-
-
-def test_quarantined_rows_counted_in_note(tmp_path: Path) -> None:
-    path = filled_ledger(tmp_path / "ledger", 3)
-    execute(path, "UPDATE exchanges SET text = '[[10]]' WHERE question = 'q1'")
-    with Ledger(path) as ledger:
-        ledger.find("q1")
-    result = verify_ledger(path)
-    assert (result.rows["exchanges"], result.damage) == (2, [])
-    assert result.notes == ["1 rows are in quarantine (damaged); they are not served"]
 
 
 def test_overwritten_pages_reported_and_skipped(tmp_path: Path) -> None:
@@ -94,7 +84,7 @@ def test_rows_before_truncation_are_readable(tmp_path: Path, monkeypatch: pytest
     assert not result.is_valid
     ids = salvaged_ids(path)
     assert ids[:1000] == [f"q{n}" for n in range(1000)]
-    assert len(ids) == len(set(ids)) == result.rows["exchanges"] > 1200
+    assert 1200 < len(ids) == len(set(ids)) <= result.rows["exchanges"]  # the last row may be cut
     assert any(line.endswith("and later cannot be read") for line in result.damage)
     assert path.read_bytes() == content[: len(content) // 2 + 100]
 

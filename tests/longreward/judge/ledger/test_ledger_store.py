@@ -1,4 +1,4 @@
-"""Damaged rows are quarantined and never returned; a file that cannot be used is reported with advice."""
+"""Damaged rows are deleted and never returned; a file that cannot be used is reported with advice."""
 
 import logging
 import os
@@ -33,9 +33,7 @@ from longreward.retrieval.embedding_cache import VectorLedger
         "checksum = x''",
     ],
 )
-def test_changed_row_quarantined_and_can_be_replaced(
-    tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_changed_row_deleted_and_can_be_replaced(tmp_path: Path, change: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
         ledger.put_many([make_exchange("a"), make_exchange("b")])
@@ -48,9 +46,6 @@ def test_changed_row_quarantined_and_can_be_replaced(
         ledger.put(make_exchange("a", "[[8]]"))
         assert ledger.find("a") == [make_exchange("a", "[[8]]")]
         assert ledger.find("b") == [make_exchange("b")]
-    ((source, reason, row),) = execute(path, "SELECT source, reason, row FROM quarantine")
-    assert (source, reason) == ("exchanges", "damaged")
-    assert str(row).startswith('["a",')
 
 
 def test_changed_vector_not_returned(tmp_path: Path) -> None:
@@ -63,7 +58,7 @@ def test_changed_vector_not_returned(tmp_path: Path) -> None:
         assert vectors.find([b"a"])[b"a"].tolist() == [1.0]
 
 
-def test_row_that_another_process_replaced_meanwhile_is_not_quarantined(tmp_path: Path) -> None:
+def test_row_that_another_process_replaced_meanwhile_is_not_deleted(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     query = Store._query
 
