@@ -39,17 +39,19 @@ _SCALES = {"hundred": 100, "thousand": 1000, "million": 1_000_000}
 _NUMBER_WORD = "|".join([*sorted(_UNITS, key=len, reverse=True), *_TENS, *_SCALES])
 _NUMBER_WORDS = re.compile(rf"\b(?:a )?(?:{_NUMBER_WORD})(?:(?:[ -]| and )(?:{_NUMBER_WORD}))*\b", re.IGNORECASE)
 _SMALLEST_NUMBER_WORD = 11
-_CAPITALISED = re.compile(r"[A-Z][A-Za-z]*(?:['’-][A-Za-z]+)*")
-_NO_NAMES = frozenset(MONTHS + DAYS) | frozenset(
+_CAPITALISED = re.compile(r"[A-Z][A-Za-z]+(?:['’-][A-Za-z]+)*")
+_NO_NAMES = frozenset(MONTHS + DAYS + tuple(f"{day}s" for day in DAYS)) | frozenset(
     _words(
-        "i i'm i'll i've mr mrs ms dr miss sir madam yes no question answer q a an the it he she they we you his her "
-        "their this that these those there in on at by of for from to with as and but or so if when while after before "
-        "who what which where why how because since although however then"
+        "dear judge mayor captain councillor doctor professor aunt uncle i'm i'll i've mr mrs ms dr miss sir madam "
+        "yes no question answer q a an the it he she they we you his her their this that these those there in on "
+        "at by of for from to with as and but or so if when while after before who what which where why how "
+        "because since although however then"
     )
 )
 _SENTENCE_END = re.compile(
     r"(?<=[.!?])(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bMrs\.)(?<!\b[A-Z]\.)['\"”’)]*\s+|(?<=[.!?]['\"”’)])\s+|\n+"
 )
+_AFTER_START = re.compile(r"(?:^|[:.!?\"“‘(—–])\W*$")
 _LIST_MARKER = re.compile(r"^\s*(?:\d{1,2}[.)](?=\s|$)|[-*•]|[a-z]\))\s*")
 
 
@@ -87,10 +89,11 @@ def find_figures(text: str) -> list[Mention]:
 def find_names(sentence: str) -> list[list[str]]:
     """Return runs of consecutive capitalised words in lower case.
 
-    The first word of the sentence is left out unless a capitalised word follows it.
+    A single word at the beginning of a sentence, or after a colon or quotation mark, is left out: it may be any word.
     """
     runs: list[list[str]] = []
-    end, first_run_is_first_word = -1, False
+    starts: list[int] = []
+    end = -1
     for match in _CAPITALISED.finditer(sentence):
         word = words_of(match[0])[0]
         if word in _NO_NAMES:
@@ -98,11 +101,14 @@ def find_names(sentence: str) -> list[list[str]]:
         if runs and sentence[end : match.start()] == " ":
             runs[-1].append(word)
         else:
-            first_run_is_first_word |= not runs and not re.search(r"\w", sentence[: match.start()])
             runs.append([word])
+            starts.append(match.start())
         end = match.end()
-    # "Overall" and "Voss" look alike at the beginning of a sentence.
-    return runs[1:] if first_run_is_first_word and len(runs[0]) == 1 else runs
+    return [
+        run
+        for run, start in zip(runs, starts, strict=True)
+        if len(run) > 1 or not _AFTER_START.search(sentence[:start])
+    ]
 
 
 def find_mentions(text: str) -> set[tuple[MentionKind, str]]:

@@ -108,6 +108,9 @@ class _Sentence:
     def __init__(self, text: str, row: NaturalGoldRow) -> None:
         self.text = text
         self._lower = text.lower()
+        # "Openshaw" must not count as the cue "open".
+        names = "|".join(map(re.escape, sorted(row.first_and_last_names[0] | row.first_and_last_names[1])))
+        self._unnamed = re.sub(rf"\b(?:{names})\b", lambda name: " " * len(name[0]), self._lower)
         self._row = row
         self._figures = find_figures(text)
         self._names = find_names(text)
@@ -209,8 +212,10 @@ class _Sentence:
         return next(self._starts(prefixes), None) is not None
 
     def _starts(self, prefixes: Sequence[str]) -> Iterator[int]:
+        first, last, _ = self._row.first_and_last_names
         for prefix in prefixes:
-            for match in re.finditer(rf"\b{re.escape(prefix.lower())}", self._lower):
+            text = self._lower if prefix in first | last else self._unnamed
+            for match in re.finditer(rf"\b{re.escape(prefix.lower())}", text):
                 yield match.start()
 
     def _before(self, position: int) -> str:

@@ -104,8 +104,9 @@ class ValueSampler:
                 return _date(self._choose(self._hashed([_date_text(day) for day in range(first, last + 1)])))
             case "time":
                 first, last, step = _parse_range(argument, minutes=True)
-                texts = [f"{m // 60}:{m % 60:02d}" for m in range(first, last + 1, step)]
-                return Value("time", self._choose(self._hashed(texts)))
+                # 19:40 and 7:40 are one value: responses often omit "pm".
+                minutes = [m for m in range(first, last + 1, step) if part_of(_time_text(m % 720)) == self._part]
+                return Value("time", self._choose([_time_text(m) for m in minutes]))
             case "number" | "year" | "money":
                 first, last, step = _parse_range(argument)
                 figure = int(self._choose(self._hashed([str(n) for n in range(first, last + 1, step)])))
@@ -152,6 +153,10 @@ def _phrase(entry: str, kind: Kind = "phrase") -> Value:
 def _date(text: str) -> Value:
     day, month = text.split()
     return Value("date", text, attributes={"us": f"{month} {day}", "month": month})
+
+
+def _time_text(minutes: int) -> str:
+    return f"{minutes // 60}:{minutes % 60:02d}"
 
 
 def _date_text(day_of_year: int) -> str:
