@@ -17,6 +17,7 @@ LongRewardError
     ├── JudgeRefused         refuses the key, the model or the request format; a later run fails again
     ├── JudgeProtocolError   the address responds, but not in the OpenAI protocol
     ├── RequestRefused       one request was refused (content filter); the others continue
+    │   └── PromptTooLong        it does not fit into the context window of the model
     ├── RequestFailed        one request failed at every retry while others succeeded; the others continue
     ├── UnreadableReply      the judge replies, but no reply can be parsed; the run stopped early
     └── BatchPending         requests are in files for another program; the same run continues once it has answered
@@ -122,6 +123,12 @@ class RequestRefused(JudgeError):
     """The judge declines this one request, as content filters do."""
 
     may_be_billed = True
+
+
+class PromptTooLong(RequestRefused):
+    """The request does not fit into the context window. It ends unscored; a later run repeats it."""
+
+    may_be_billed = False
 
 
 class RequestFailed(JudgeError):

@@ -93,9 +93,10 @@ class OfflineJudgeApp:
             await asyncio.sleep(self.latency_s)
         try:
             request = json.loads(body)
-            prompt = str(request["messages"][-1]["content"])
-        except (ValueError, LookupError, TypeError):
-            return _error(400, "the request needs messages, the last one with content", "invalid_request_error")
+            # The first one: reminders of the format continue the conversation about it.
+            prompt = str(next(message for message in request["messages"] if message["role"] == "user")["content"])
+        except (ValueError, LookupError, TypeError, StopIteration):
+            return _error(400, "the request needs a message of the user with content", "invalid_request_error")
         if self.refused_word is not None and self.refused_word in prompt:
             return _error(400, "the content filter was triggered", "content_filter")
         self._distinct.add(hashlib.sha256(body).digest())

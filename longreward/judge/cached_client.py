@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from longreward.chat_model import ChatModel, ChatReply, ChatRequest
-from longreward.errors import JudgeRefused, RequestFailed, RequestRefused
+from longreward.errors import JudgeRefused, PromptTooLong, RequestFailed, RequestRefused
 from longreward.judge.attempts import Attempt, Attempts, ParsedReply
 from longreward.judge.budget import Account, Budget
 from longreward.judge.circuit_breaker import CircuitBreaker
@@ -127,7 +127,9 @@ class CachedJudgeClient:
             attempt = attempts.next()
             try:
                 exchange, called = await self._make_attempt(attempt, attempts)
-            except RequestFailed as error:
+            except (RequestFailed, PromptTooLong) as error:
+                if isinstance(error, PromptTooLong):
+                    self.breaker.record_too_long(attempt.request.template, key, str(error))
                 return replace(attempts.failed_result(str(error), judge=self._model.name), calls=calls)
             if exchange is None:
                 if attempt.has_reminder:
@@ -176,6 +178,9 @@ class CachedJudgeClient:
             if attempt.has_raised_limit or attempt.has_reminder:
                 self.counts["calls"] -= 1
                 return None, False
+            if isinstance(refusal, PromptTooLong):  # not recorded: the next run may have a server with a larger window
+                self.counts["refused"] += 1
+                raise
             return self._record(attempt, ChatReply("", "content_filter"), "refused", str(refusal)), True
         if reply is None:
             exchange = self._find_recorded(attempt)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from longreward.errors import UnreadableReply
+from longreward.errors import JudgeRefused, UnreadableReply
 
 # Many requests are in flight at once, in batch mode all of them: this many times `limit` requests with one unreadable
 # reply stop the run too, before any request has used up its attempts.
@@ -42,11 +42,25 @@ class CircuitBreaker:
         self._limit = limit
         self._unreadable: dict[str, _TemplateState] = {}
         self._readable: set[str] = set()
+        self._too_long: dict[str, set[str]] = {}
 
     def record_readable(self, template: str) -> None:
         """Record that a reply to this template, new or from the ledger, could be parsed."""
         self._readable.add(template)
         self._unreadable.pop(template, None)
+
+    def record_too_long(self, template: str, request_id: str, message: str) -> None:
+        """Record that a prompt did not fit into the context window.
+
+        Raises JudgeRefused once that happened to `limit` requests of a template without a readable reply: the settings
+        do not suit the server.
+        """
+        if self._limit is None or template in self._readable:
+            return
+        requests = self._too_long.setdefault(template, set())
+        requests.add(request_id)
+        if len(requests) >= self._limit:
+            raise JudgeRefused(f"all {len(requests)} prompts {template} so far are too long; the last: {message}")
 
     def record_unreadable(self, template: str, request_id: str, *, reply: str, reason: str, exhausted: bool) -> None:
         """Record that a reply could not be parsed; `exhausted`: it was the last attempt.

@@ -11,8 +11,16 @@ import os
 from typing import Any
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage, with_logprobs
-from longreward.errors import JudgeError, JudgeRefused, JudgeUnavailable, RequestRefused, TransientFailure
+from longreward.errors import (
+    JudgeError,
+    JudgeRefused,
+    JudgeUnavailable,
+    PromptTooLong,
+    RequestRefused,
+    TransientFailure,
+)
 from longreward.judge.config import JudgeConfig
+from longreward.judge.context_window import shorten_advice, window_from_models, window_from_properties
 from longreward.judge.continuation import close_verdict
 from longreward.judge.reasoning import prepend_reasoning
 from longreward.utils.endpoints import read_key
@@ -21,6 +29,7 @@ from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper, is_filt
 TOTAL_TIMEOUT_FACTOR = 10  # times timeout_s, for a whole reply that arrives in small pieces
 # httpx checks every idle connection of its pool for each request, so several small pools are faster than a large one.
 POOL_SIZE, MAX_POOLS = 16, 8
+PROPERTIES_PATH = "/props"  # of llama.cpp's server
 # Fields that a request can do without, and how a refusal of each names it.
 OPTIONAL_FIELDS = {"logprobs": "logprob", "stop": "stop"}
 _FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
@@ -50,6 +59,7 @@ class HttpJudge:
             self._clients.append(self.client.with_options(http_client=http_client))
         self._round_robin = itertools.cycle(self._clients)
         self._has_replied = False
+        self._window: int | None = None
         self._refused_fields: set[str] = set()  # optional ones, which the server does not accept
         self.errors = ErrorMapper(
             server=f"judge {self._model!r} at {self.client.base_url}",
@@ -99,6 +109,10 @@ class HttpJudge:
             if refused:
                 self._refused_fields |= refused
                 return await self.complete(request, temperature=temperature)
+        if isinstance(failure, PromptTooLong):
+            window = await self.fetch_window()
+            size = f"; its context window is {window:,} tokens" if window else ""
+            raise PromptTooLong(f"{failure}{size}; {shorten_advice(request.template)} (prompt {request.template})")
         raise failure  # outside the except block: the library's error contains the request with its headers
 
     async def list_models(self) -> tuple[str, ...]:
@@ -113,7 +127,7 @@ class HttpJudge:
 
     async def advice(self) -> list[str]:
         """Return what to change in the settings or on the server, one sentence each; call it after a reply."""
-        properties = await self.get_json("/props")  # of llama.cpp's server
+        properties = await self.get_json(PROPERTIES_PATH)
         slots = properties.get("total_slots") if isinstance(properties, dict) else None
         if not isinstance(slots, int) or not 0 < slots < self._config.max_concurrency:
             return []
@@ -121,6 +135,18 @@ class HttpJudge:
             f"it works on {slots} requests at once, and judge.max_concurrency is {self._config.max_concurrency}: those "
             f"that wait count towards judge.timeout_s. Set judge.max_concurrency to {slots}"
         ]
+
+    async def fetch_window(self) -> int | None:
+        """Return the server's context window in tokens; None where it does not report one."""
+        if self._window is None:
+            self._window = window_from_properties(await self.get_json(PROPERTIES_PATH))
+        if self._window is None:
+            self._window = window_from_models(await self.get_json("/v1/models"), self._model)
+        return self._window
+
+    def larger_window_advice(self, tokens: int) -> str:
+        """Return how to give the server a window of at least so many tokens."""
+        return "start the server with a larger context window"
 
     async def get_json(self, path: str) -> Any:
         """Get a path outside the OpenAI protocol, from the root of the server; None where it does not exist."""

@@ -45,7 +45,7 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
     try:
         judge = open_model(config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)}))
     except ConfigError as error:
-        return ProbeResult(False, str(error))
+        return ProbeResult(False, str(error), replied=False)
     try:
         try:
             reply = await judge.complete(PROBE_REQUEST, temperature=config.first_temperature)
@@ -77,6 +77,6 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
         if models and name not in models:
             ellipsis = ", …" if len(models) > MAX_MODELS else ""
             message += f"; the server knows {', '.join(models[:MAX_MODELS])}{ellipsis}"
-        return ProbeResult(False, message)
+        return ProbeResult(False, message, replied=False)
     finally:
         await judge.close()

@@ -3,7 +3,8 @@
     for check in (await check_formats(params.judge, load_prompts(), limit_s=60)).unreadable:
         print(check.dimension, check.problem)     # faithfulness the answer holds no verdict …
 
-Each prompt is sent once, about eight calls in all. The ledger is neither read nor written.
+Each prompt is sent once, about eight calls in all, and once more with a reminder of the format where the reply is
+unreadable. The ledger is neither read nor written.
 """
 
 import asyncio
@@ -37,6 +38,8 @@ class FormatCheck:
     problem: str | None
     timed_out: bool
     """Whether the only problem is that no reply came in time."""
+    replied: bool
+    """Whether the judge replied to the prompts, in whatever form."""
     expected: str
     """The formats that the dimension's prompts request."""
 
@@ -48,6 +51,8 @@ class FormatReport:
     checks: tuple[FormatCheck, ...]
     calls: int
     tokens: int
+    reminders: int
+    """Replies that were unreadable at first."""
 
     @property
     def unreadable(self) -> tuple[FormatCheck, ...]:
@@ -59,31 +64,31 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
 
     Problems of a judge are reported, not raised. Raises ConfigError if a key is missing.
     """
-    # One attempt without retries: a judge that needs several is a finding, and the doctor must not wait for hours.
-    overrides = {"max_attempts": 1, "max_retries": 0, "stop_after_unreadable": None, "mode": "live"}
+    # One reminder and no retries: a judge that needs more is a finding, and the doctor must not wait for hours.
+    overrides = {"max_attempts": 2, "max_retries": 0, "stop_after_unreadable": None, "mode": "live"}
     dimensions = {dimension: {**settings, **overrides} for dimension, settings in config.dimensions.items()}
     once = config.model_copy(update={**overrides, "dimensions": dimensions})
 
     async def check(judge: Judge, dimension: Dimension) -> FormatCheck:
-        timed_out, problem = False, None
+        timed_out, replied, problem = False, True, None
         query = RewardQuery(CONTEXT, QUERY, RESPONSE, dimension)
         try:
             async with asyncio.timeout(limit_s):
                 verdict = await judge_query(judge, prompts, open_document(CONTEXT), query)
             # "The response states no fact" is wrong here, but in the requested format.
             if verdict.score is None and verdict.reason != NO_STATEMENT:
-                problem = verdict.reason
+                problem, replied = verdict.reason, verdict.calls > 0
         except TimeoutError:
-            problem, timed_out = f"no reply to its prompts within {limit_s:g} s", True
+            problem, timed_out, replied = f"no reply to its prompts within {limit_s:g} s", True, False
         except JudgeError as error:
-            problem = str(error)
+            problem, replied = str(error), False
             timed_out = error.transient is not None and error.transient.timed_out
         templates = DIMENSION_TEMPLATES[dimension]
         expected = "; ".join(EXPECTED_FORMATS.get(template, "the format in the prompt") for template in templates)
-        return FormatCheck(dimension, judge.name_for(templates[0]), problem, timed_out, expected)
+        return FormatCheck(dimension, judge.name_for(templates[0]), problem, timed_out, replied, expected)
 
     async with open_judge(once, ledger=None) as judge:
         checks = await gather(check(judge, dimension) for dimension in DIMENSIONS)
         metrics = judge.metrics()
     tokens = metrics["prompt_tokens"] + metrics["completion_tokens"]
-    return FormatReport(tuple(checks), int(metrics["calls"]), int(tokens))
+    return FormatReport(tuple(checks), int(metrics["calls"]), int(tokens), int(metrics["reminders"]))

@@ -179,6 +179,12 @@ def shorten_context(context: str, tokens: int) -> str:
     return context if len(spans) <= tokens else keep_ends(context, spans, tokens, separator="\n…\n")
 
 
+def longest_prompt(config: PairwiseConfig, *, response_tokens: int) -> int:
+    """Estimate the tokens of the longest prompt with its reply, for responses of at most `response_tokens`."""
+    literal = max(estimate_tokens(_prompt(language).text) for language in REMINDERS)
+    return literal + config.context_tokens + 2 * response_tokens + MAX_TOKENS
+
+
 def max_calls(
     config: SelectionConfig,
     items: Iterable[tuple[Example, Sequence[Response]]],

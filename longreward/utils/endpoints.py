@@ -24,6 +24,8 @@ class ProbeResult:
     """One line for people, without the key: the server and its reply, or why it cannot be used and what to do."""
     advice: tuple[str, ...] = ()
     """What to change although it replied, a sentence each."""
+    replied: bool = True
+    """Whether the server replied at all. If it did and `ok` is False, the reply does not have the requested form."""
 
 
 def _validate_url(value: str) -> str:

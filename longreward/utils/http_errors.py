@@ -17,6 +17,7 @@ from longreward.errors import (
     JudgeProtocolError,
     JudgeRefused,
     JudgeUnavailable,
+    PromptTooLong,
     RequestRefused,
     TransientFailure,
 )
@@ -35,9 +36,14 @@ _FILTER_CODES = {
     "data_inspection_failed",
     "DataInspectionFailed",
 }
-_LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261"}
+# OpenAI, Zhipu, llama.cpp.
+_LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261", "exceed_context_size_error"}
 _QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, where an empty account answers 429
-_TOO_LONG = re.compile(r"context (?:length|window)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)", re.I)
+_TOO_LONG = re.compile(
+    r"context (?:length|window|size)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)"
+    r"|`max_new_tokens` must be",  # of Text Generation Inference
+    re.I,
+)
 _UNSUPPORTED_FIELD = re.compile(r"unsupported (?:parameter|value)", re.I)
 _FILTER_NOTICE = re.compile(
     r"\W*(?:the (?:response|prompt|request) was (?:filtered|blocked) (?:due to|by)|content exists risk"
@@ -103,7 +109,7 @@ class ErrorMapper:
         # OpenAI also says "maximum ... length" about max_tokens where the model wants max_completion_tokens.
         too_long = codes & _LENGTH_CODES or (_TOO_LONG.search(message) and not _UNSUPPORTED_FIELD.search(message))
         if status == 413 or (status in (400, 422) and too_long):
-            return RequestRefused(f"the {self.request_kind} is too long for the {self.server}: {message}")
+            return PromptTooLong(f"the {self.request_kind} is too long for the {self.server}: {message}")
         if codes & _QUOTA_CODES:
             return JudgeRefused(f"the {self.server} has no quota left: {message}")
         if status in (408, 409, 429) or status >= 500:

@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -15,6 +16,10 @@ from longreward.tasks.doctor.state import run_statuses
 from longreward.tasks.dvc_command import dvc
 from longreward.tasks.flow_runs import killed_runs
 from longreward.utils.endpoints import ProbeResult
+
+if TYPE_CHECKING:  # imported where they are used: a doctor without a judge must start quickly
+    from longreward.judge.prompts import PromptSet
+    from longreward.judge_validation.window_check import PromptLength
 
 TIMEOUT_S = 20.0
 PROMPTS_TIMEOUT_S = 120.0  # a server on a CPU takes that long for long prompts
@@ -30,9 +35,15 @@ async def check_judge(params: Params) -> list[Finding]:
     from longreward.judge.server_probe import probe
 
     probes = await probe(params.judge, timeout_s=TIMEOUT_S)
-    findings = _probe_findings("judge", probes, "correct `judge` in params.yaml, or start the server")
+    findings = _probe_findings(
+        "judge",
+        probes,
+        "correct `judge` in params.yaml, or start the server",
+        "the server and its settings work, but this model does not follow even a simple format: name another one in "
+        "judge.model, or check the server's chat template",
+    )
     findings += [note("judge", sentence) for result in probes for sentence in result.advice]
-    if all(result.ok for result in probes):
+    if all(result.replied for result in probes):
         findings += await _check_judge_prompts(params)
     return findings
 
@@ -41,26 +52,49 @@ async def _check_judge_prompts(params: Params) -> list[Finding]:
     """Check that replies to the real prompts can be parsed: a server that answers may run an unsuitable model."""
     from longreward.judge.prompts import load_prompts
     from longreward.judge_validation.format_check import check_formats
+    from longreward.judge_validation.window_check import check_windows
 
     if any(judge.kind == "offline" or judge.mode == "batch_files" for judge, _ in params.judge.judges()):
         return []  # the offline judge always follows the formats; batch files have no server
     try:
         prompts = load_prompts(params.score.prompts_dir, params.score.prompts_manifest)
         report = await check_formats(params.judge, prompts, limit_s=PROMPTS_TIMEOUT_S)
+        windows = await check_windows(params.judge, _prompt_lengths(params, prompts))
     except LongRewardError:
         return []  # reported with the settings
     readable = ", ".join(check.dimension for check in report.checks if check.problem is None)
     cost = f"{report.calls} requests, {report.tokens:,} tokens"
-    findings = [ok("judge prompts", f"readable: {readable} ({cost})")] if readable else []
+    findings = [note("judge", sentence) for sentence in windows]
+    findings += [ok("judge prompts", f"readable: {readable} ({cost})")] if readable else []
+    if report.reminders:
+        message = f"{report.reminders} of {report.calls} replies were unreadable until a reminder of the format"
+        findings.append(note("judge prompts", message, "each costs a further request; a larger model needs fewer"))
     for check in report.unreadable:
         message = f"{check.dimension}, {check.judge}: {check.problem}"
         if check.timed_out:
             advice = "raise judge.timeout_s, lower judge.max_concurrency, or use a faster server"
             findings.append(note("judge prompts", message, advice))
+        elif not check.replied:
+            advice = "the server replies to a small request but not to this prompt: correct what the message names"
+            findings.append(failure("judge prompts", message, advice))
         else:
-            advice = f"expected: {check.expected}. Use a model in judge.model that follows the prompts, or change them"
+            advice = (
+                f"the server works, the model does not follow the format; expected: {check.expected}. Use a model in "
+                "judge.model that follows the prompts, or change them"
+            )
             findings.append(failure("judge prompts", f"{message} ({cost})", advice))
     return findings
+
+
+def _prompt_lengths(params: Params, prompts: "PromptSet") -> "list[PromptLength]":
+    from longreward.judge_validation.window_check import PromptLength, longest_prompts
+    from longreward.pairs.pairwise import longest_prompt
+
+    response_tokens = params.sample.max_new_tokens
+    lengths = longest_prompts(prompts, params.score, response_tokens=response_tokens)
+    if params.pair.method == "pairwise":
+        lengths.append(PromptLength("pairwise", longest_prompt(params.pair.pairwise, response_tokens=response_tokens)))
+    return lengths
 
 
 async def _check_embeddings(params: Params) -> list[Finding]:
@@ -79,8 +113,16 @@ async def _check_policy(params: Params) -> list[Finding]:
     return _probe_findings("policy server", probes, "correct `server` in params.yaml, or start the server")
 
 
-def _probe_findings(subject: str, probes: Sequence[ProbeResult], advice: str) -> list[Finding]:
-    return [ok(subject, result.message) if result.ok else failure(subject, result.message, advice) for result in probes]
+def _probe_findings(
+    subject: str, probes: Sequence[ProbeResult], advice: str, advice_if_replied: str | None = None
+) -> list[Finding]:
+    """Return a finding for each probe; `advice_if_replied` is the advice on a server whose reply is of no use."""
+    return [
+        ok(subject, result.message)
+        if result.ok
+        else failure(subject, result.message, advice_if_replied if result.replied and advice_if_replied else advice)
+        for result in probes
+    ]
 
 
 async def _check_prefect() -> list[Finding]:

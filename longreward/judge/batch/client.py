@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from longreward.chat_model import ChatReply, ChatRequest
-from longreward.errors import ConfigError, JudgeProtocolError, JudgeRefused, JudgeUnavailable, RequestFailed
+from longreward.errors import (
+    ConfigError,
+    JudgeProtocolError,
+    JudgeRefused,
+    JudgeUnavailable,
+    PromptTooLong,
+    RequestFailed,
+)
 from longreward.judge.attempts import Attempt, Attempts
 from longreward.judge.batch.api import BatchServer
 from longreward.judge.batch.runner import BatchRunner, BatchScheduler
@@ -15,6 +22,7 @@ from longreward.judge.batch.storage import BatchFolder, BatchResult
 from longreward.judge.budget import Account
 from longreward.judge.cached_client import CachedJudgeClient
 from longreward.judge.config import JudgeConfig
+from longreward.judge.context_window import shorten_advice
 from longreward.judge.http_client import HttpJudge
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.judge.rate_limiter import RateLimiter
@@ -38,6 +46,8 @@ class BatchJudge(HttpJudge):
         if result.is_success:
             return self.parse_body(result.body, request)
         error = self.errors.from_status(result.status or 500, result.body)
+        if isinstance(error, PromptTooLong):
+            raise PromptTooLong(f"{error}; {shorten_advice(request.template)}")
         if result.status is None and isinstance(error, JudgeUnavailable):
             reason = json.loads(result.body)["error"]
             if isinstance(reason, dict):
@@ -87,7 +97,7 @@ class BatchJudgeClient(CachedJudgeClient):
             )
             try:
                 return self._judge.parse_result(result, request)
-            except JudgeRefused:
+            except (JudgeRefused, PromptTooLong):
                 self._scheduler.mark_done(request_id)
                 raise
             except (JudgeUnavailable, JudgeProtocolError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longreward.errors import UnreadableReply
+from longreward.errors import JudgeRefused, PromptTooLong, UnreadableReply
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
 from longreward.judge.ledger import Ledger
 from longreward.reward.parsers import parse_rating
@@ -115,3 +115,46 @@ async def test_limit_none_disables_circuit_breaker() -> None:
     async with Judge.from_model(model, JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
         assert await query_all(judge, 70) == [None] * 70
     assert len(model.requests) == 140
+
+
+async def test_prompts_above_context_window_stop_run_unless_some_fit() -> None:
+    """One long prompt among others ends unscored; five without any that fits mean that the settings are wrong."""
+
+    class ShortWindow(NumberedModel):
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+            reply = await super().complete(request, temperature=temperature)
+            if reply.text.endswith("[[6]]"):
+                return reply
+            raise PromptTooLong("the question is too long; lower score.extraction_chunk_tokens")
+
+    model = ShortWindow(set())
+    async with Judge.from_model(model) as judge:
+        for n in range(4):
+            reply = await judge.query(request_number(n), parse_rating)
+            assert (reply.value, reply.attempts) == (None, 0)
+            assert reply.reason == "the question is too long; lower score.extraction_chunk_tokens"
+        with pytest.raises(JudgeRefused, match=r"all 5 prompts helpfulness so far are too long; .*lower score"):
+            await judge.query(request_number(4), parse_rating)
+    assert len(model.requests) == 5
+    model = ShortWindow({0})
+    async with Judge.from_model(model) as judge:
+        assert len(await query_all(judge, 20)) == 20
+
+
+async def test_too_long_prompts_are_not_recorded(tmp_path: Path) -> None:
+    """The next run may have a server with a larger window."""
+
+    class Window(NumberedModel):
+        is_small = True
+
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+            if self.is_small:
+                raise PromptTooLong("the question is too long")
+            return await super().complete(request, temperature=temperature)
+
+    for is_small, value in ((True, None), (False, 6.0)):
+        model = Window({1})
+        model.is_small = is_small
+        async with Judge.from_model(model, ledger=Ledger(tmp_path / "l")) as judge:
+            assert (await judge.query(request_number(1), parse_rating)).value == value
+            assert judge.metrics()["refused"] == is_small

@@ -7,6 +7,7 @@ import socket
 import threading
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from longreward.errors import (
     JudgeProtocolError,
     JudgeRefused,
     JudgeUnavailable,
+    PromptTooLong,
     RequestRefused,
     TransientFailure,
 )
@@ -439,3 +441,19 @@ async def test_server_that_refuses_logprobs_gets_later_requests_without(serve_ch
         assert [(await judge.complete(LOGPROBS_REQUEST, temperature=1.0)).text for _ in range(2)] == ["m", "m"]
         await judge.close()
     assert ["logprobs" in body for body in server.bodies] == [True, False, False]
+
+
+async def test_prompt_above_context_window_names_window_and_setting(serve_chat: Any) -> None:
+    """The message of the server names the window, or the server reports it elsewhere."""
+    llama = {"code": 400, "message": "request (6030 tokens) exceeds the available context size (4096 tokens)"}
+    request = ChatRequest("extraction", {}, "A long part.", "h", 64)
+    for body, pages in (
+        ({"error": llama | {"type": "exceed_context_size_error"}}, {}),
+        ({"error": {"message": "prompt too long"}}, {"/v1/models": {"data": [{"id": "m", "max_model_len": 4096}]}}),
+    ):
+        reply = partial(lambda error, _: (400, error), body)
+        with serve_chat(reply, pages=pages) as server, pytest.raises(PromptTooLong) as caught:
+            await complete(server.url, request)
+        assert "4096" in str(caught.value).replace(",", "")
+        assert "lower score.extraction_chunk_tokens, or give the server a larger context window" in str(caught.value)
+        assert "(prompt extraction)" in str(caught.value)

@@ -87,16 +87,14 @@ def loaded(window: int) -> dict[str, Any]:
     }
 
 
-async def test_small_ollama_context_window_gets_advice(serve_chat: Callable[..., Any]) -> None:
+async def test_unknown_ollama_context_window_gets_advice(serve_chat: Callable[..., Any]) -> None:
     advice = []
     for pages in (loaded(4096), loaded(32768), {}):
         with serve_chat("[[3]]", pages=pages) as server:
             (result,) = await probe(JudgeConfig(kind="ollama", model="m", base_url=server.url))
         assert result.ok
         advice.append(" ".join(result.advice))
-    assert "its context window is 4,096 tokens" in advice[0]
-    assert "OLLAMA_CONTEXT_LENGTH=8192" in advice[0]
-    assert advice[1] == ""
+    assert advice[:2] == ["", ""]  # `longreward doctor` compares a known window with the prompts
     assert "does not tell its context window" in advice[2]
 
 
@@ -129,7 +127,10 @@ async def test_prompt_above_ollama_context_window_refused(serve_chat: Callable[.
     config = JudgeConfig(kind="ollama", model="m", max_attempts=1)
     with serve_chat("[[3]]", pages=loaded(4096)) as server:
         async with open_judge(config.model_copy(update={"base_url": server.url}), ledger=None) as judge:
-            with pytest.raises(JudgeRefused, match=r"reads 4,096 tokens .*about 5,714: .*OLLAMA_CONTEXT_LENGTH=8192"):
+            with pytest.raises(
+                JudgeRefused,
+                match=r"reads 4,096 tokens .*about 5,714: .*OLLAMA_CONTEXT_LENGTH=8192.*, or lower score.extraction",
+            ):
                 await judge.query(
                     long, lambda text: text
                 )  # Ollama shows the window once the model is loaded, after this reply

@@ -8,8 +8,10 @@ import pytest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompts import load_prompts
 from longreward.judge_validation.format_check import check_formats
+from longreward.judge_validation.window_check import longest_prompts
 from longreward.offline_judge_server import reply_text
 from longreward.params import Params
+from longreward.reward.config import ScoreConfig
 from longreward.tasks.doctor.finding import Finding, Level
 from longreward.tasks.doctor.servers import check_judge
 
@@ -20,7 +22,7 @@ def answering(spoil: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tu
     """The offline judge's replies, spoilt: of (prompt, reply)."""
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        prompt = body["messages"][-1]["content"]
+        prompt = next(message["content"] for message in body["messages"] if message["role"] == "user")
         message = {"role": "assistant", "content": spoil(prompt, reply_text(PROMPTS, prompt))}
         usage = {"prompt_tokens": 900, "completion_tokens": 10}
         return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
@@ -53,8 +55,10 @@ async def test_unreadable_dimensions_reported(serve_chat: Any) -> None:
     (logicality,) = [check for check in report.unreadable if check.dimension == "logicality"]
     assert "It is a very logical answer." in (logicality.problem or "")
     assert "Rating: [[7]]" in logicality.expected
-    texts = [body["messages"][-1]["content"] for body in server.bodies]
+    # Each prompt is sent once, and a reminder follows its unreadable reply.
+    texts = [str(body["messages"]) for body in server.bodies]
     assert len(set(texts)) == len(texts)
+    assert {len(body["messages"]) for body in server.bodies} == {1, 2, 3, 4}  # with and without a system prompt
 
 
 def by_level(findings: list[Finding]) -> dict[Level, list[str]]:
@@ -94,3 +98,70 @@ async def test_unreachable_server_gets_no_prompts() -> None:
 
 async def test_offline_judge_not_tested() -> None:
     assert [finding.subject for finding in await check_judge(Params())] == ["judge"]
+
+
+async def test_doctor_separates_unsuitable_models_from_wrong_settings(serve_chat: Any, completion: Any) -> None:
+    """A model that cannot follow the formats needs another name; a server that refuses needs other settings."""
+
+    def refuse_prompts(body: dict[str, Any]) -> tuple[int, Any]:
+        if "Which number is larger" in body["messages"][0]["content"]:
+            return 200, completion("[[3]]")
+        return 400, {"error": {"message": "this server takes no system prompts"}}
+
+    advice = {}
+    for name, reply in {"chatty": "I like both numbers.", "refusing": refuse_prompts}.items():
+        with serve_chat(reply) as server:
+            findings = await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"}))
+        advice[name] = [finding.advice for finding in findings if finding.level is Level.FAILURE]
+    assert "the server and its settings work" in advice["chatty"][0]
+    assert all("the model does not follow the format" in sentence for sentence in advice["chatty"][1:])
+    assert len(advice["chatty"]) > 1  # the real prompts were tried as well
+    assert advice["refusing"]
+    assert all("correct what the message names" in sentence for sentence in advice["refusing"])
+    down = await check_judge(Params(judge={"kind": "http", "base_url": "http://127.0.0.1:9/v1", "model": "m"}))
+    assert [finding.advice for finding in down] == ["correct `judge` in params.yaml, or start the server"]
+
+
+async def test_doctor_counts_reminders(serve_chat: Any) -> None:
+    def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        is_first = len(body["messages"]) == 1 and "[Passage 1]" in body["messages"][0]["content"]
+        return answering(lambda prompt, reply: "It is all there." if is_first else reply)(body)
+
+    with serve_chat(answer) as server:
+        findings = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
+    assert Level.FAILURE not in findings
+    assert "replies were unreadable until a reminder of the format" in "".join(findings[Level.NOTE])
+
+
+PROPERTIES = {"/props": {"total_slots": 1, "default_generation_settings": {"n_ctx": 4096}}}
+MODELS = {"/v1/models": {"data": [{"id": "other", "max_model_len": 8}, {"id": "m", "max_model_len": 4096}]}}
+LOADED = {"/api/ps": {"models": [{"name": "m:latest", "context_length": 4096}]}}
+
+
+@pytest.mark.parametrize(("kind", "pages"), [("http", PROPERTIES), ("vllm", MODELS), ("ollama", LOADED)])
+async def test_doctor_compares_context_window(serve_chat: Any, kind: str, pages: dict[str, Any]) -> None:
+    with serve_chat(answering(lambda prompt, reply: reply), pages=pages) as server:
+        judge = {"kind": kind, "base_url": server.url, "model": "m", "max_concurrency": 1}
+        notes = "".join(by_level(await check_judge(Params(judge=judge))).get(Level.NOTE, []))
+        fitting = Params(judge=judge, score={"extraction_chunk_tokens": 1024})
+        assert "context window" not in "".join(by_level(await check_judge(fitting)).get(Level.NOTE, []))
+    assert "has a context window of 4,096 tokens. prompt extraction with its reply may need about 5,7" in notes
+    assert "(lower score.extraction_chunk_tokens)" in notes
+    assert "prompt support" not in notes
+    assert ("OLLAMA_CONTEXT_LENGTH=8192" in notes) == (kind == "ollama")
+
+
+def test_longest_prompts_follow_settings() -> None:
+    def tokens(**settings: int) -> dict[str, int]:
+        config = ScoreConfig(**settings)
+        return {prompt.template: prompt.tokens for prompt in longest_prompts(PROMPTS, config, response_tokens=100)}
+
+    default = tokens()
+    changed = tokens(extraction_chunk_tokens=1096, evidence_chunks=7)
+    assert {name for name in default if default[name] != changed[name]} == {"extraction", "support"}
+    assert default["extraction"] - changed["extraction"] == 3000
+    assert changed["support"] - default["support"] == 2 * 128
+    longer = longest_prompts(PROMPTS, ScoreConfig(), response_tokens=600)
+    assert {prompt.template: prompt.tokens - default[prompt.template] for prompt in longer} == {
+        "helpfulness": 500, "logicality": 500, "statements": 500, "completeness": 500, "support": 0, "extraction": 0,
+    }  # fmt: skip

@@ -1,10 +1,18 @@
 """Classification of failed calls."""
 
 import email.utils
+import json
 
 import pytest
 
-from longreward.errors import JudgeError, JudgeProtocolError, JudgeRefused, RequestRefused, TransientFailure
+from longreward.errors import (
+    JudgeError,
+    JudgeProtocolError,
+    JudgeRefused,
+    PromptTooLong,
+    RequestRefused,
+    TransientFailure,
+)
 from longreward.utils.http_errors import ErrorMapper, is_filter_notice, retry_after_s
 
 MAPPER = ErrorMapper(server="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
@@ -62,9 +70,9 @@ def test_transient_statuses(
             '{"temperature": null}',
         ),
         (404, "<html>nothing here</html>", JudgeProtocolError, "does judge.base_url end in /v1?"),
-        (400, '{"error": {"code": "1261", "message": "Prompt exceeds"}}', RequestRefused, "too long"),
-        (400, '{"error": {"message": "maximum context length is 10 tokens", "code": 400}}', RequestRefused, "too long"),
-        (413, "{}", RequestRefused, "too long"),
+        (400, '{"error": {"code": "1261", "message": "Prompt exceeds"}}', PromptTooLong, "too long"),
+        (400, '{"error": {"message": "maximum context length is 10 tokens", "code": 400}}', PromptTooLong, "too long"),
+        (413, "{}", PromptTooLong, "too long"),
         (400, '{"error": {"message": "filtered", "code": "content_filter"}}', RequestRefused, "content filter"),
         (400, '{"error": {"code": "1301", "message": "unsafe"}}', RequestRefused, "content filter"),
         (
@@ -102,3 +110,38 @@ def test_retry_after_may_be_date(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_filter_notice(text: str, expected: bool) -> None:
     assert is_filter_notice(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "window"),
+    [
+        # llama.cpp, SGLang, Text Generation Inference.
+        (
+            400,
+            {
+                "code": 400,
+                "message": "request (6030 tokens) exceeds the available context size (4096 tokens), try increasing it",
+                "type": "exceed_context_size_error",
+                "n_ctx": 4096,
+            },
+            "context size (4096 tokens)",
+        ),
+        (
+            400,
+            {
+                "message": "The input (6030 tokens) is longer than the context length (4096 tokens).",
+                "code": 400,
+            },
+            "context length (4096 tokens)",
+        ),
+        (
+            422,
+            "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 6030 `inputs` tokens",
+            "must be <= 4096",
+        ),
+    ],
+)
+def test_prompts_above_context_window(status: int, error: object, window: str) -> None:
+    result = MAPPER.from_status(status, json.dumps({"error": error}))
+    assert type(result) is PromptTooLong
+    assert window in str(result)
