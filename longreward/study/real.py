@@ -38,6 +38,7 @@ from longreward.utils.jsonl import open_atomic
 PRESET = "smollm2-135m"
 SHARED = ("policy", "judge", "sample", "score", "evaluate")
 """The sections that all arms of a seed share; another value needs another folder."""
+SETTINGS = ("evaluate.short.source=builtin", "evaluate.short.match=contains", "evaluate.short.count=60")
 log = logging.getLogger("longreward.study.real")
 
 
@@ -125,7 +126,7 @@ def _read_corpus(options: argparse.Namespace, seed: int) -> tuple[list[Example],
 
 def _read_params(options: argparse.Namespace, seed: int, arm: Arm | None = None) -> Params:
     """Return the settings of a seed; later ones override earlier ones, so that those of an arm come last."""
-    overrides = [f"{section}.seed={seed}" for section in SEEDED_SECTIONS]
+    overrides = [*SETTINGS, *(f"{section}.seed={seed}" for section in SEEDED_SECTIONS)]
     if options.model:
         overrides.append(f"policy.sft_model={options.model}")
     if options.n is not None:
@@ -167,8 +168,8 @@ def parse_options(command: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="a folder with corpus.jsonl and gold.jsonl instead")
     parser.add_argument("--documents", type=int, default=24, help="documents to train on")
-    parser.add_argument("--heldout", type=int, default=24, help="held-out documents")
-    parser.add_argument("--questions", type=int, default=1, help="questions about each document, at most")
+    parser.add_argument("--heldout", type=int, default=20, help="held-out documents")
+    parser.add_argument("--questions", type=int, default=2, help="questions about each document, at most")
     parser.add_argument("--n", type=int, help="responses to each training prompt (default: sample.n)")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16 (autocast), for GPUs")
     parser.add_argument("--processes", type=int, default=1, help="processes of the offline judge")
