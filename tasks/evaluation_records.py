@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from longreward.benchmarks.plots import figures as benchmark_figures
 from longreward.benchmarks.report import BenchmarkReport
 from longreward.benchmarks.report import markdown as benchmark_markdown
 from longreward.data.formats import scored_to_row
@@ -97,10 +96,8 @@ def log_evaluation(
 
 
 def log_benchmarks(run: Run, report: BenchmarkReport) -> None:
-    """Log the report and its figures, and a run for each model with the same metric names."""
+    """Log the report, and a run for each model with the same metric names."""
     run.log_report("report.md", benchmark_markdown(report))
-    for name, figure in benchmark_figures(report).items():
-        run.log_figure(f"figures/{name}", figure)
     _log_model_runs(run, {role: report.metrics(role) for role in MODELS if role in report.roles})
 
 

@@ -1,9 +1,8 @@
-"""Matplotlib charts: grouped bars with intervals, histograms, differences around zero, radars, and scatter plots.
+"""Matplotlib charts: grouped bars with intervals, histograms, and differences around zero.
 
 The figures have their own canvas (no pyplot), so that they need no display and leave no global state.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,36 +84,6 @@ def differences(title: str, columns: Mapping[str, Mapping[str, tuple[Estimate, i
         axis.locator_params(axis="x", nbins=5)
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
-    return figure
-
-
-def radar(title: str, series: Series, *, top: float) -> "Figure":
-    """Draw each series as a polygon over common axes from 0 in the middle to `top`."""
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(name for values in series.values() for name in values))
-    angles = [2 * math.pi * index / len(names) for index in range(len(names))]
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    figure.suptitle(title)
-    axis: Any = figure.add_subplot(projection="polar", theta_offset=math.pi / 2, theta_direction=-1)
-    for index, (label, values) in enumerate(series.items()):
-        radii = [values[name].value if name in values else 0.0 for name in names]
-        axis.fill(angles, radii, alpha=0.2, color=_color(index), label=label)
-        axis.plot([*angles, angles[0]], [*radii, radii[0]], color=_color(index))
-    axis.set_ylim(0, top)
-    axis.set_xticks(angles, names)
-    _add_legend(figure, [axis])
-    return figure
-
-
-def scatter(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, top: float, x_label: str) -> "Figure":
-    """Draw points (x, y) with x on a logarithmic axis and y from 0 to `top`."""
-    figure, [axis] = _panels(title, 1)
-    for index, (name, points) in enumerate(series.items()):
-        axis.scatter([x for x, _ in points], [y for _, y in points], color=_color(index), alpha=0.6, label=name)
-    axis.set(xscale="log", ylim=(0, top), xlabel=x_label)
-    axis.grid(axis="y", alpha=0.4)
-    _add_legend(figure, [axis])
     return figure
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.metrics import macro_mean, verdict_metric
-from longreward.benchmarks.plots import figures, length_points, rating_points, score_points
+from longreward.benchmarks.plots import length_points, rating_points, score_points
 from longreward.benchmarks.report import BenchmarkReport, BenchmarkResult, markdown
 from longreward.benchmarks.suite import judge_config
 from longreward.benchmarks.types import CaseScore, JudgeOptions, Metric, Summary, Verdict
@@ -74,18 +74,6 @@ def test_report_warns_about_scores_on_builtin_cases():
     assert (
         "| score | 9 | 4.50 [3.50, 5.50] | 4.00 [3.00, 5.00] | 1 | 6.50 [5.50, 7.50] | 6.00 [5.00, 7.00] | 1 |" in text
     )
-
-
-def test_charts_of_categories_sets_lengths_and_ratings():
-    charts = figures(make_report())
-    assert set(charts) == {"some_bench-categories.svg", "some_bench-ratings.svg", "some_bench-length.svg"}
-    assert "some_bench-sets.svg" in figures(make_report(sets=True))
-    [radar] = charts["some_bench-categories.svg"].axes
-    assert [label.get_text() for label in radar.get_xticklabels()] == ["a", "b", "c"]
-    assert list(radar.get_lines()[1].get_ydata()) == [4.0, 6.0, 8.0, 4.0]  # DPO, closed
-    [scatter] = charts["some_bench-length.svg"].axes
-    assert (scatter.get_xscale(), scatter.get_ylim()) == ("log", (0.0, 10.0))
-    assert [300.0, 6.0] in scatter.collections[0].get_offsets().tolist()
 
 
 def test_plot_points_include_model():
