@@ -66,7 +66,7 @@ async def judge_answers(bench: MtBench, url: str) -> float:
             bench.summarize(answers, verdicts, IntervalOptions())
             seconds = time.perf_counter() - started
             assert len(verdicts) == judge.metrics()["calls"] == 2 * len(bench.cases)
-            assert all(verdict.strict is not None for verdict in verdicts)
+            assert all(verdict.value is not None for verdict in verdicts)
     return seconds
 
 

@@ -24,7 +24,7 @@ async def benchmark(run: StageRun) -> None:
     answers = await answer_benchmarks(run, benchmarks)
     with stage_budget(run, config.budget) as budget:
         results = [await judge_benchmark(run, benchmark, answers, budget, out=OUT) for benchmark in benchmarks]
-    report = BenchmarkReport(results, config.interval_options)
+    report = BenchmarkReport(results, config.interval_options, config.parsing)
     with open_atomic(OUT / "report.md") as file:
         file.write(markdown(report))
     with open_atomic(OUT / "metrics.json") as file:

@@ -8,6 +8,7 @@ from longreward.benchmarks.registry import BenchmarkName
 from longreward.config import Config
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge.budget import BudgetConfig
+from longreward.judge.prompts import Parsing
 
 
 class BenchmarkConfig(Config):
@@ -33,6 +34,10 @@ class BenchmarkConfig(Config):
     judge: dict[str, Any] = Field(default_factory=dict)
     """Overrides of the section `judge`, for example `{"model": "gpt-4o-2024-05-13"}`, the paper's judge. Each benchmark
     prescribes temperatures and attempts."""
+
+    parsing: Parsing = "strict"
+    """How the judge's verdicts are parsed. `strict`: only the requested format, everything else is unscored;
+    `published`: as each benchmark's published code does, to compare with published scores."""
 
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Lowers each benchmark's own limit on the answers' tokens; null: the benchmarks' own limits."""

@@ -9,7 +9,7 @@ have the format of `sft.jsonl`: {"idx": "11", "context": "…", "query": "…", 
 import asyncio
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -31,8 +31,9 @@ from longreward.benchmarks.types import (
 from longreward.builtin.offline_judge.lexical import split_sentences
 from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
-from longreward.evaluation.statistics import Estimate, IntervalOptions, mean
+from longreward.evaluation.statistics import IntervalOptions, mean
 from longreward.judge import Judge, ParsedReply
+from longreward.judge.prompts import Parsing
 from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import split_text
 from longreward.retrieval.retriever import Index
@@ -71,11 +72,18 @@ class FactScore(Benchmark[FactScoreCase]):
     judge_options = JudgeOptions(temperature=0.0, retry_temperature=0.7, max_attempts=3)
     official = False  # the prompts are ours
 
-    def __init__(self, *, cases: Path = TOY / "cases.jsonl", max_new_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        cases: Path = TOY / "cases.jsonl",
+        max_new_tokens: int | None = None,
+        parsing: Parsing = "strict",
+    ) -> None:
         self.cases = read_cases(cases)
         self._facts_prompt = load_builtin_prompt("factscore_facts", template="factscore/facts")
         self._check_prompt = load_builtin_prompt("factscore_check", template="factscore/check")
         self._max_new_tokens = max_new_tokens
+        self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}
 
     def request(self, case: FactScoreCase) -> GenerationRequest:
@@ -95,7 +103,7 @@ class FactScore(Benchmark[FactScoreCase]):
             request = self._facts_prompt.request(slots, system="", max_tokens=FACTS_TOKENS)
             reply = await judge.query(request, parse_facts)
             if reply.value is None:
-                return [_verdict(case, part, request, reply, exact=None, strict=None, sentence=sentence, fact=None)]
+                return [_verdict(case, part, request, reply, value=None, sentence=sentence, fact=None)]
             passages = await retriever.search(list(reply.value))
             facts = enumerate(zip(reply.value, passages, strict=True), start=1)
             return await gather(judge_fact(sentence, f"{part}, fact {number}", *fact) for number, fact in facts)
@@ -105,9 +113,9 @@ class FactScore(Benchmark[FactScoreCase]):
             request = self._check_prompt.request(slots, system="", max_tokens=CHECK_TOKENS)
             # FactScore's code queries once and takes any text for a verdict.
             reply = await judge.query(request, lambda text: text or None)
-            exact = None if reply.value is None else parse_published_verdict(reply.text)
-            strict = None if reply.value is None else parse_strict_verdict(reply.text)
-            return _verdict(case, part, request, reply, exact=exact, strict=strict, sentence=sentence, fact=fact)
+            parse = parse_published_verdict if self._parsing == "published" else parse_strict_verdict
+            value = None if reply.value is None else parse(reply.text)
+            return _verdict(case, part, request, reply, value=value, sentence=sentence, fact=fact)
 
         by_sentence = await gather(judge_sentence(*item) for item in enumerate(sentences))
         return [verdict for verdicts in by_sentence for verdict in verdicts]
@@ -121,31 +129,29 @@ class FactScore(Benchmark[FactScoreCase]):
         for verdict in verdicts:
             if verdict.metadata["fact"] is not None:
                 facts[verdict.case_id].append(verdict)
-        exact = {case_id: _percentage([verdict.exact for verdict in group]) for case_id, group in facts.items()}
-        strict = {case_id: _percentage([verdict.strict for verdict in group]) for case_id, group in facts.items()}
+        scores = {case_id: _percentage([verdict.value for verdict in group]) for case_id, group in facts.items()}
+        score = mean(
+            [(case_id, value) for case_id, value in scores.items() if value is not None], options, bounds=BOUNDS
+        )
         counts = mean([(case_id, float(len(group))) for case_id, group in facts.items() if group], options)
         responses = [(case_id, SCALE * bool(group)) for case_id, group in facts.items()]
         respond_ratio = mean(responses, options, bounds=BOUNDS)
         with_facts = sum(bool(group) for group in facts.values())
 
-        def score(percentages: Mapping[str, float | None]) -> Estimate | None:
-            values = [(case_id, value) for case_id, value in percentages.items() if value is not None]
-            return mean(values, options, bounds=BOUNDS)
-
-        unscored = sum(verdict.strict is None for verdict in verdicts)
+        unscored = sum(verdict.value is None for verdict in verdicts)
         return Summary(
             self.name,
             (
-                Metric("score", score(exact), score(strict), cases=with_facts, unscored=unscored),
-                Metric("facts", counts, counts, cases=with_facts, unscored=0),
-                Metric("respond_ratio", respond_ratio, respond_ratio, cases=len(answers), unscored=0),
+                Metric("score", score, cases=with_facts, unscored=unscored),
+                Metric("facts", counts, cases=with_facts, unscored=0),
+                Metric("respond_ratio", respond_ratio, cases=len(answers), unscored=0),
             ),
             tuple(
                 CaseScore(answer.case_id, self._cases_by_id[answer.case_id].category, answer.prompt_tokens[0], value)
                 for answer in answers
-                if (value := strict[answer.case_id]) is not None
+                if (value := scores[answer.case_id]) is not None
             ),
-            tuple(verdict.strict for verdict in verdicts if verdict.strict is not None),
+            tuple(verdict.value for verdict in verdicts if verdict.value is not None),
         )
 
 
@@ -241,8 +247,7 @@ def _verdict(
     request: ChatRequest,
     reply: ParsedReply[Any],
     *,
-    exact: float | None,
-    strict: float | None,
+    value: float | None,
     sentence: str,
     fact: str | None,
 ) -> Verdict:
@@ -251,8 +256,7 @@ def _verdict(
         part,
         request,
         reply,
-        exact=exact,
-        strict=strict,
+        value=value,
         unscored_reason="the reply starts with neither True nor False",
         metadata={"sentence": sentence, "fact": fact, "official": False},
     )

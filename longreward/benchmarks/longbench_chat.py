@@ -38,6 +38,7 @@ from longreward.benchmarks.types import (
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
+from longreward.judge.prompts import Parsing
 from longreward.utils.jsonl import RowError, open_atomic
 from longreward.utils.language import detect_language
 
@@ -106,6 +107,7 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         judge_prompt: Path | None = None,
         judge_code: Path | None = None,
         max_new_tokens: int | None = None,
+        parsing: Parsing = "strict",
     ) -> None:
         """Read the files.
 
@@ -117,6 +119,7 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         self.prompt = load_prompt(judge_prompt)
         self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
         self._max_new_tokens = max_new_tokens
+        self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = self.prompt.official and judge_code is not None and cases != TOY / "test_cases.json"
 
@@ -130,15 +133,16 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
             slots |= {f"example_{number}": shot.answer, f"rating_{number}": shot.score}
         request = self.prompt.request(slots, system=self._system, max_tokens=JUDGE_TOKENS)
         reply = await judge.query(request, first_number_in_last_brackets)
-        # The ledger stores the reply, so that the strict value needs no second request.
-        strict = None if reply.value is None else strict_rating(reply.text, low=MIN_RATING, high=MAX_RATING)
+        if reply.value is None or self._parsing == "published":
+            rating = None if reply.value is None else float(reply.value)
+        else:
+            rating = strict_rating(reply.text, low=MIN_RATING, high=MAX_RATING)
         verdict = Verdict.from_reply(
             case.id,
             "answer",
             request,
             reply,
-            exact=None if reply.value is None else float(reply.value),
-            strict=None if strict is None else float(strict),
+            value=None if rating is None else float(rating),
             unscored_reason=f"the last [[…]] is not a single integer from {MIN_RATING} to {MAX_RATING}",
             metadata={
                 "official": self.official,
@@ -155,13 +159,13 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         groups = {"score": list(verdicts)}
         for verdict in verdicts:
             groups.setdefault(f"language/{self._cases_by_id[verdict.case_id].category}", []).append(verdict)
-        ratings = [(verdict.case_id, verdict.strict) for verdict in verdicts if verdict.strict is not None]
+        ratings = [(verdict.case_id, verdict.value) for verdict in verdicts if verdict.value is not None]
         metrics = []
         for name, group in groups.items():
             metric = verdict_metric(name, group, options, scale=SCALE, bounds=(0.0, SCALE * MAX_RATING))
-            # The published code fails on a case without a rating, so that there is no exact score.
-            failed = any(verdict.exact is None for verdict in group)
-            metrics.append(replace(metric, exact=None) if failed else metric)
+            # The published code fails on a case without a rating, so that there is no score.
+            failed = self._parsing == "published" and metric.unscored > 0
+            metrics.append(replace(metric, estimate=None) if failed else metric)
         return Summary(
             self.name,
             tuple(metrics),

@@ -15,18 +15,16 @@ def verdict_metric(
     scale: float = 1.0,
     bounds: Bounds | None = None,
 ) -> Metric:
-    """Return the mean of the exact and of the strict values, times `scale`; verdicts without a value are left out.
+    """Return the mean of the values, times `scale`; verdicts without a value are left out.
 
     `bounds` are those of the scaled values.
     """
-    exact = [(verdict.case_id, verdict.exact * scale) for verdict in verdicts if verdict.exact is not None]
-    strict = [(verdict.case_id, verdict.strict * scale) for verdict in verdicts if verdict.strict is not None]
+    values = [(verdict.case_id, verdict.value * scale) for verdict in verdicts if verdict.value is not None]
     return Metric(
         name,
-        mean(exact, options, bounds=bounds),
-        mean(strict, options, bounds=bounds),
+        mean(values, options, bounds=bounds),
         cases=len({verdict.case_id for verdict in verdicts}),
-        unscored=sum(verdict.strict is None for verdict in verdicts),
+        unscored=sum(verdict.value is None for verdict in verdicts),
     )
 
 

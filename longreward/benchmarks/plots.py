@@ -10,11 +10,11 @@ POINTS = ("benchmark", "model", "tokens", "score")
 def score_points(report: BenchmarkReport) -> list[Row]:
     """Return one bar per metric and model: {"bar": "mt_bench score DPO", "value": 6.1}."""
     return [
-        {"bar": f"{result.name} {metric.name} {MODEL_LABELS.get(role, role)}", "value": metric.strict.value}
+        {"bar": f"{result.name} {metric.name} {MODEL_LABELS.get(role, role)}", "value": metric.estimate.value}
         for result in report.results
         for role, summary in result.summaries.items()
         for metric in summary.metrics
-        if metric.strict is not None
+        if metric.estimate is not None
     ]
 
 

@@ -12,6 +12,7 @@ from longreward.evaluation.statistics import (
     holm_corrected,
     mean_difference,
 )
+from longreward.judge.prompts import Parsing
 
 MODEL_LABELS = {"sft": "SFT", "dpo": "DPO"}
 
@@ -47,6 +48,7 @@ class BenchmarkReport:
 
     results: Sequence[BenchmarkResult]
     options: IntervalOptions
+    parsing: Parsing = "strict"
 
     @property
     def roles(self) -> list[str]:
@@ -71,8 +73,8 @@ class BenchmarkReport:
         values: dict[str, float] = {}
         for result in self.results:
             for role, summary in result.summaries.items():
-                if (strict := summary.metrics[0].strict) is not None:
-                    values[f"{result.name}/{role}"] = strict.value
+                if (estimate := summary.metrics[0].estimate) is not None:
+                    values[f"{result.name}/{role}"] = estimate.value
                 values[f"{result.name}/{role}/unscored"] = float(summary.metrics[0].unscored)
             if (difference := result.difference(self.options)) is not None:
                 values[f"{result.name}/difference"] = difference.value
@@ -85,10 +87,9 @@ def markdown(report: BenchmarkReport) -> str:
     sections = [_section(result, differences.get(result.name)) for result in report.results]
     confidence = report.options.confidence
     notes = (
-        "`exact` parses verdicts as the published code does. `strict` accepts only the requested format and counts the "
-        f"rest as unscored. Intervals ({confidence:.0%}) are over the cases. p is from a paired permutation test, "
-        "corrected for the number of benchmarks (Holm). A difference is significant if p is at most "
-        f"{1 - confidence:.2g}."
+        f"Verdicts are parsed as benchmark.parsing says ({report.parsing}). Intervals ({confidence:.0%}) are over the "
+        "cases. p is from a paired permutation test, corrected for the number of benchmarks (Holm). A difference is "
+        f"significant if p is at most {1 - confidence:.2g}."
     )
     return "\n\n".join(["# Benchmarks", *sections, notes]) + "\n"
 
@@ -109,16 +110,14 @@ def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> 
         ]
     by_model = [{metric.name: metric for metric in summary.metrics} for summary in result.summaries.values()]
     header = [
-        f"{MODEL_LABELS.get(role, role)} {column}"
-        for role in result.summaries
-        for column in ("exact", "strict", "unscored")
+        f"{MODEL_LABELS.get(role, role)} {column}".strip() for role in result.summaries for column in ("", "unscored")
     ]
     lines += ["| metric | cases | " + " | ".join(header) + " |", "|" + "---|" * (len(header) + 2)]
     for name, metric in {name: metric for metrics in by_model for name, metric in metrics.items()}.items():
         cells = []
         for metrics in by_model:
             row = metrics.get(name)
-            cells += ["", "", ""] if row is None else [_format(row.exact), _format(row.strict), str(row.unscored)]
+            cells += ["", ""] if row is None else [_format(row.estimate), str(row.unscored)]
         lines.append(f"| {name} | {metric.cases} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

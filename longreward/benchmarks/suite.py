@@ -31,7 +31,7 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
     benchmark = benchmark_class(name)
     arguments = {argument: files[file] for argument, file in benchmark.files.items() if file in files} | paths
     construct: Callable[..., Benchmark[Any]] = benchmark
-    return construct(**arguments, max_new_tokens=config.max_new_tokens)
+    return construct(**arguments, max_new_tokens=config.max_new_tokens, parsing=config.parsing)
 
 
 def judge_config(config: BenchmarkConfig, judge: JudgeConfig, options: JudgeOptions) -> JudgeConfig:

@@ -6,9 +6,9 @@
     Verdict              one reply of the judge about an answer
     Summary              the metrics of one model, each with a confidence interval
 
-Every verdict has two values. `exact` is the value that the benchmark's published code would parse, with its quirks:
-use it to compare with published scores. `strict` accepts only the requested format; everything else is unscored, with
-a reason, and counted.
+Every verdict has one value. `benchmark.parsing` selects how it is parsed: `published` as the benchmark's published code
+does, with its quirks, to compare with published scores; `strict` accepts only the requested format, and everything else
+is unscored, with a reason, and counted.
 """
 
 import time
@@ -128,7 +128,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One request to the judge about an answer, its reply, and both parsed values."""
+    """One request to the judge about an answer, its reply, and the parsed value."""
 
     case_id: str
     part: str  # "turn 2", "reference 1", "sentence 1, fact 3", …: unique within its case
@@ -136,8 +136,7 @@ class Verdict:
     system: str
     prompt: str
     judgment: str
-    exact: float | None  # None: the published code leaves it out
-    strict: float | None  # None: unscored, for the `reason`
+    value: float | None  # None: unscored, for the `reason`
     reason: str | None = None
     judge: str = ""
     created: float = 0.0
@@ -151,15 +150,14 @@ class Verdict:
         request: ChatRequest,
         reply: ParsedReply[Any],
         *,
-        exact: float | None,
-        strict: float | None,
+        value: float | None,
         unscored_reason: str,
         metadata: dict[str, Any],
     ) -> Self:
         """Combine a request with its parsed reply.
 
         Args:
-            unscored_reason: The reason if the judge replied but the reply has no strict value.
+            unscored_reason: The reason if the judge replied but the reply has no value.
         """
         return cls(
             case_id,
@@ -168,9 +166,8 @@ class Verdict:
             request.system,
             request.text,
             reply.text,
-            exact=exact,
-            strict=strict,
-            reason=None if strict is not None else reply.reason or unscored_reason,
+            value=value,
+            reason=None if value is not None else reply.reason or unscored_reason,
             judge=reply.judge,
             created=time.time(),
             metadata=metadata,
@@ -179,18 +176,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric, in the benchmark's own units, from the exact and from the strict values."""
+    """One metric, in the benchmark's own units."""
 
     name: str  # "score", "turn_1", "category/math", "set/qasper"
-    exact: Estimate | None
-    strict: Estimate | None
+    estimate: Estimate | None
     cases: int
-    unscored: int  # verdicts without a strict value
+    unscored: int  # verdicts without a value
 
 
 @dataclass(frozen=True)
 class CaseScore:
-    """The strict score of one case, on the scale from 0 to the benchmark's `max_score`."""
+    """The score of one case, on the scale from 0 to the benchmark's `max_score`."""
 
     case_id: str
     category: str
@@ -205,16 +201,15 @@ class Summary:
     benchmark: str
     metrics: tuple[Metric, ...]
     case_scores: tuple[CaseScore, ...]
-    ratings: tuple[float, ...]  # of all verdicts with a strict value, on the judge's scale
+    ratings: tuple[float, ...]  # of all verdicts with a value, on the judge's scale
 
     def to_dict(self) -> dict[str, float]:
-        """Return the metrics as logged: `mt_bench/score/strict`, `mt_bench/score/exact`, `mt_bench/score/unscored`."""
+        """Return the metrics as logged: `mt_bench/score`, `mt_bench/score/unscored`."""
         values: dict[str, float] = {}
         for metric in self.metrics:
             name = f"{self.benchmark}/{metric.name}"
-            for mode, estimate in (("exact", metric.exact), ("strict", metric.strict)):
-                if estimate is not None:
-                    values[f"{name}/{mode}"] = estimate.value
+            if metric.estimate is not None:
+                values[name] = metric.estimate.value
             values[f"{name}/unscored"] = float(metric.unscored)
         return values
 
@@ -245,8 +240,8 @@ class Benchmark(ABC, Generic[C]):
     """A benchmark with its cases and prompts.
 
     Subclasses define `judge_answer` and `summarize`, and `request` unless they override `answer`. Their constructor
-    takes the paths of `files`, by default those of the built-in toy data, and `max_new_tokens`, which lowers the
-    benchmark's own limit. It raises DataError for a missing or malformed file.
+    takes the paths of `files`, by default those of the built-in toy data, `max_new_tokens`, which lowers the
+    benchmark's own limit, and `parsing`. It raises DataError for a missing or malformed file.
     """
 
     name: ClassVar[str]

@@ -15,7 +15,7 @@ The instructions with the baseline's answers come from `alpaca_eval_gpt4_baselin
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,9 +43,10 @@ from longreward.benchmarks.types import (
 )
 from longreward.chat_model import parse_logprobs
 from longreward.errors import DataError
-from longreward.evaluation.statistics import Estimate, IntervalOptions, mean
+from longreward.evaluation.statistics import IntervalOptions, mean
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
+from longreward.judge.prompts import Parsing
 from longreward.utils.jsonl import RowError, open_atomic
 
 TOY = TOY_DATA / "alpaca_eval"
@@ -99,6 +100,7 @@ class AlpacaEval(Benchmark[AlpacaCase]):
         judge_prompt: Path | None = None,
         gamed: Path | None = None,
         max_new_tokens: int | None = None,
+        parsing: Parsing = "strict",
     ) -> None:
         """Read the files.
 
@@ -113,6 +115,7 @@ class AlpacaEval(Benchmark[AlpacaCase]):
             gamed = TOY / "df_gamed.csv"
         self._gamed = None if gamed is None else read_gamed_baselines(gamed)
         self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
+        self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = judge_prompt is not None and gamed is not None and baseline.parent != TOY
 
@@ -131,25 +134,24 @@ class AlpacaEval(Benchmark[AlpacaCase]):
                 "weighted": False,
                 "identical": True,
             }
-            return [Verdict(case.id, "preference", TEMPLATE, "", "", "", exact=0.5, strict=0.5, metadata=metadata)]
+            return [Verdict(case.id, "preference", TEMPLATE, "", "", "", value=0.5, metadata=metadata)]
         switched = is_switched(case.instruction)
         first, second = (output, case.output) if switched else (case.output, output)
         slots = {"instruction": case.instruction, "output_1": first, "output_2": second}
         request = self.prompt.request(slots, system=self.system, max_tokens=JUDGE_TOKENS)
         request = replace(request, top_logprobs=TOP_LOGPROBS)
-        reply = await judge.query(request, lambda text: parse_preference(text).strict)
-        shown = parse_preference(reply.text)
-        exact, strict = undo_switch(shown.exact, switched), undo_switch(shown.strict, switched)
+        reply = await judge.query(request, lambda text: parse_preference(text).value)
+        shown = parse_preference(reply.text, parsing=self._parsing)
+        preference = undo_switch(shown.value, switched)
         verdict = Verdict.from_reply(
             case.id,
             "preference",
             request,
             reply,
-            exact=None if exact is None else exact - 1,
-            strict=None if strict is None else strict - 1,
+            value=None if preference is None else preference - 1,
             unscored_reason="neither m nor M is among the likeliest tokens",
             metadata={
-                "preference": strict,
+                "preference": preference,
                 "official": self.prompt.official,
                 "switched": switched,
                 "weighted": shown.weighted,
@@ -165,41 +167,25 @@ class AlpacaEval(Benchmark[AlpacaCase]):
         answer_by_case = {answer.case_id: answer for answer in answers}
         ordered = sorted(verdicts, key=lambda verdict: self._cases_by_id[verdict.case_id].index)
 
-        def length_controlled(shares: Mapping[str, float | None]) -> Estimate | None:
-            rows = []
-            for verdict in ordered:
-                case, output = self._cases_by_id[verdict.case_id], answer_by_case[verdict.case_id].turns[0]
-                rows.append(AnswerLengths(case.index, len(case.output), len(output), shares[case.id]))
-            return length_controlled_win_rate(rows, self._gamed, options)
-
-        def discrete_win_rate(shares: Mapping[str, float | None]) -> Estimate | None:
-            """Return the percentage of wins; a tie counts as half a win."""
-            wins = [
-                (case_id, SCALE * (0.5 if share == 0.5 else float(share > 0.5)))
-                for case_id, share in shares.items()
-                if share is not None
-            ]
-            return mean(wins, options, bounds=BOUNDS)
-
-        exact_shares = {verdict.case_id: verdict.exact for verdict in verdicts}
-        strict_shares = {verdict.case_id: verdict.strict for verdict in verdicts}
+        shares = {verdict.case_id: verdict.value for verdict in verdicts}
+        rows = []
+        for verdict in ordered:
+            case, output = self._cases_by_id[verdict.case_id], answer_by_case[verdict.case_id].turns[0]
+            rows.append(AnswerLengths(case.index, len(case.output), len(output), shares[case.id]))
         win_rate = verdict_metric("win_rate", verdicts, options, scale=SCALE, bounds=BOUNDS)
         metrics = [win_rate]
-        exact = length_controlled(exact_shares)
-        # The fits take seconds: one is enough if the values are equal.
-        strict = exact if exact_shares == strict_shares else length_controlled(strict_shares)
-        if exact or strict:
+        if (controlled := length_controlled_win_rate(rows, self._gamed, options)) is not None:
             name = "length_controlled" if self._gamed is not None else "length_controlled_minimal"
-            metrics.append(replace(win_rate, name=name, exact=exact, strict=strict))
-        exact, strict = discrete_win_rate(exact_shares), discrete_win_rate(strict_shares)
-        metrics.append(replace(win_rate, name="discrete_win_rate", exact=exact, strict=strict))
+            metrics.append(replace(win_rate, name=name, estimate=controlled))
+        scored = [(case_id, share) for case_id, share in shares.items() if share is not None]
+        wins = [(case_id, SCALE * (0.5 if share == 0.5 else float(share > 0.5))) for case_id, share in scored]
+        metrics.append(replace(win_rate, name="discrete_win_rate", estimate=mean(wins, options, bounds=BOUNDS)))
         length = mean([(answer.case_id, float(len(answer.turns[0]))) for answer in answers], options)
-        metrics.append(Metric("length", length, length, len(answers), unscored=0))
+        metrics.append(Metric("length", length, len(answers), unscored=0))
         judged = [verdict for verdict in verdicts if not verdict.metadata["identical"]]
         flags = [(verdict.case_id, SCALE * (not verdict.metadata["weighted"])) for verdict in judged]
         without = mean(flags, options, bounds=BOUNDS)
-        metrics.append(Metric("without_probabilities", without, without, len(judged), unscored=0))
-        scored = [(case_id, share) for case_id, share in strict_shares.items() if share is not None]
+        metrics.append(Metric("without_probabilities", without, len(judged), unscored=0))
         return Summary(
             self.name,
             tuple(metrics),
@@ -287,25 +273,25 @@ def load_prompt(path: Path | None) -> tuple[str, PromptTemplate]:
 class ShownPreference:
     """A preference in the order shown: 1 (the first answer is better) to 2; None if unreadable."""
 
-    exact: float | None  # only from probabilities, as in the published code
-    strict: float | None  # from the letter if the server returns no probabilities
+    value: float | None
     weighted: bool  # whether there were probabilities
 
 
-def parse_preference(text: str) -> ShownPreference:
-    """Parse the judge's reply.
+def parse_preference(text: str, *, parsing: Parsing = "strict") -> ShownPreference:
+    """Parse the judge's reply; if the server returned no probabilities, `strict` uses the letter.
 
     >>> parse_preference('{"text": "M", "top_logprobs": [{"m": -3.0, "M": -3.0}]}')
-    ShownPreference(exact=1.5, strict=1.5, weighted=True)
-    >>> parse_preference("M")
-    ShownPreference(exact=None, strict=2.0, weighted=False)
+    ShownPreference(value=1.5, weighted=True)
+    >>> parse_preference("M"), parse_preference("M", parsing="published")
+    (ShownPreference(value=2.0, weighted=False), ShownPreference(value=None, weighted=False))
     """
     reply = parse_logprobs(text)
     if reply.top_logprobs:
         value = _weighted_preference(reply.top_logprobs[0].get(FIRST_TOKEN), reply.top_logprobs[0].get(SECOND_TOKEN))
-        return ShownPreference(value, value, weighted=True)
+        return ShownPreference(value, weighted=True)
     letter = reply.text.strip().strip(".\"'`")
-    return ShownPreference(None, {FIRST_TOKEN: 1.0, SECOND_TOKEN: 2.0}.get(letter), weighted=False)
+    letters = {FIRST_TOKEN: 1.0, SECOND_TOKEN: 2.0} if parsing == "strict" else {}
+    return ShownPreference(letters.get(letter), weighted=False)
 
 
 def is_switched(instruction: str, *, seed: int = 0) -> bool:

@@ -48,6 +48,7 @@ from longreward.benchmarks.types import (
 from longreward.evaluation.statistics import IntervalOptions, Observation
 from longreward.judge import Judge
 from longreward.judge.prompt_template import PromptTemplate
+from longreward.judge.prompts import Parsing
 from longreward.utils.concurrency import gather
 
 TOY = TOY_DATA / "longbench"
@@ -77,6 +78,7 @@ class LongBench(Benchmark[LongBenchCase]):
         templates: Path = TOY / "dataset2prompt.json",
         judge_code: Path | None = None,
         max_new_tokens: int | None = None,
+        parsing: Parsing = "strict",
     ) -> None:
         """Read the files.
 
@@ -89,6 +91,7 @@ class LongBench(Benchmark[LongBenchCase]):
         self.prompts = load_prompts(judge_code)
         self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
         self._max_new_tokens = max_new_tokens
+        self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = folder != TOY and all(prompt.official for prompt in self.prompts.values())
 
@@ -108,22 +111,25 @@ class LongBench(Benchmark[LongBenchCase]):
         slots = {slot: slots[slot] for slot in prompt.slots}
         request = prompt.request(slots, system=self._system, max_tokens=JUDGE_TOKENS)
         reply = await judge.query(request, parse_integer_rating)
-        # Ratings from 1 to the maximum are scaled to 0 to 1, as in the published code.
-        strict = None if reply.value is None else strict_rating(reply.text, low=1, high=max_rating)
+        if self._parsing == "published":
+            rating, missing = reply.value, UNREADABLE_SCORE
+        else:
+            rating, missing = strict_rating(reply.text, low=1, high=max_rating), None
+            rating = None if reply.value is None else rating
         return Verdict.from_reply(
             case.id,
             f"reference {number}",
             request,
             reply,
-            exact=UNREADABLE_SCORE if reply.value is None else (reply.value - 1) / (max_rating - 1),
-            strict=None if strict is None else (strict - 1) / (max_rating - 1),
+            # Ratings from 1 to the maximum are scaled to 0 to 1, as in the published code.
+            value=missing if rating is None else (rating - 1) / (max_rating - 1),
             unscored_reason=f"the last [[…]] is not a single integer from 1 to {max_rating}",
             metadata={
                 "official": self.official,
                 "attempts": reply.attempts,
                 "prompt_tokens": reply.usage.prompt_tokens,
                 "completion_tokens": reply.usage.completion_tokens,
-                "rating": strict,
+                "rating": rating,
             },
         )
 
@@ -133,16 +139,14 @@ class LongBench(Benchmark[LongBenchCase]):
         cases = self._cases_by_id
         # Only sets with answers take part, so that a subset of the sets can be measured.
         sets = [name for name in SETS if any(cases[answer.case_id].dataset == name for answer in answers)]
-        exact: dict[SetName, list[Observation]] = {name: [] for name in sets}
-        strict: dict[SetName, list[Observation]] = {name: [] for name in sets}
+        judged: dict[SetName, list[Observation]] = {name: [] for name in sets}
         automatic: dict[SetName, list[Observation]] = {name: [] for name in sets}
         unscored = dict.fromkeys(sets, 0)
         for case_id, group in _by_case(verdicts).items():
             name = cases[case_id].dataset
-            exact[name].append((case_id, SCALE * best_exact(group)))
-            unscored[name] += sum(verdict.strict is None for verdict in group)
-            if (best := best_strict(group)) is not None:
-                strict[name].append((case_id, SCALE * best))
+            unscored[name] += sum(verdict.value is None for verdict in group)
+            if (best := best_score(group)) is not None:
+                judged[name].append((case_id, SCALE * best))
         for answer in answers:
             case = cases[answer.case_id]
             value = automatic_metric(SETS[case.dataset], answer.turns[0], case.answers)
@@ -159,9 +163,8 @@ class LongBench(Benchmark[LongBenchCase]):
             metrics.append(
                 Metric(
                     title,
-                    macro_mean({name: exact[name] for name in members}, options, weights=weights, bounds=BOUNDS),
-                    macro_mean({name: strict[name] for name in members}, options, weights=weights, bounds=BOUNDS),
-                    cases=sum(len(exact[name]) for name in members),
+                    macro_mean({name: judged[name] for name in members}, options, weights=weights, bounds=BOUNDS),
+                    cases=sum(len(judged[name]) for name in members),
                     unscored=sum(unscored[name] for name in members),
                 )
             )
@@ -169,7 +172,7 @@ class LongBench(Benchmark[LongBenchCase]):
         for title, members in groups.items():
             estimate = macro_mean({name: automatic[name] for name in members}, options, bounds=BOUNDS)
             count = sum(len(automatic[name]) for name in members)
-            metrics.append(Metric(title, estimate, estimate, cases=count, unscored=0))
+            metrics.append(Metric(title, estimate, cases=count, unscored=0))
         prompt_tokens = {answer.case_id: answer.prompt_tokens[0] for answer in answers}
         return Summary(
             self.name,
@@ -177,9 +180,9 @@ class LongBench(Benchmark[LongBenchCase]):
             tuple(
                 CaseScore(case_id, name, prompt_tokens[case_id], score)
                 for name in sets
-                for case_id, score in strict[name]
+                for case_id, score in judged[name]
             ),
-            tuple(float(verdict.metadata["rating"]) for verdict in verdicts if verdict.strict is not None),
+            tuple(float(rating) for verdict in verdicts if (rating := verdict.metadata["rating"]) is not None),
         )
 
     def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
@@ -205,7 +208,7 @@ class LongBench(Benchmark[LongBenchCase]):
                     "completion_tokens": sum(verdict.metadata["completion_tokens"] for verdict in group),
                     "responses": [verdict.judgment for verdict in group],
                 }
-                scored.append(row | {"score": best_exact(group), "gpt_usage": usage})
+                scored.append(row | {"score": best_score(group) or 0.0, "gpt_usage": usage})
         model = model.rstrip("/").split("/")[-1]
         write_json(folder / self.name / "preds" / f"{model}.json", predictions)
         write_json(folder / self.name / "scores" / f"{model}.json", [_mean_scores(predictions, scored), *scored])
@@ -238,14 +241,9 @@ def parse_integer_rating(text: str) -> int | None:
     return int(number) if number is not None and "." not in number else None
 
 
-def best_exact(verdicts: Iterable[Verdict]) -> float:
-    """Return the best exact value over the references, at least 0: the published code starts from 0."""
-    return max([0.0, *(verdict.exact for verdict in verdicts if verdict.exact is not None)])
-
-
-def best_strict(verdicts: Iterable[Verdict]) -> float | None:
-    """Return the best strict value over the references; None if all are unscored."""
-    return max((verdict.strict for verdict in verdicts if verdict.strict is not None), default=None)
+def best_score(verdicts: Iterable[Verdict]) -> float | None:
+    """Return the best value over the references, at least 0 as in the published code; None if all are unscored."""
+    return max((max(0.0, verdict.value) for verdict in verdicts if verdict.value is not None), default=None)
 
 
 def class_weights(sets: Sequence[SetName]) -> dict[str, float]:

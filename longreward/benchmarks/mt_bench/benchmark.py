@@ -52,8 +52,9 @@ from longreward.benchmarks.types import (
     ignore_progress,
     lower_limit,
 )
-from longreward.evaluation.statistics import Estimate, IntervalOptions, mean
+from longreward.evaluation.statistics import IntervalOptions, mean
 from longreward.judge import Judge
+from longreward.judge.prompts import Parsing
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import write_rows
 
@@ -88,6 +89,7 @@ class MtBench(Benchmark[MtCase]):
         judge_prompts: Path | None = None,
         baseline: Path | None = None,
         max_new_tokens: int | None = None,
+        parsing: Parsing = "strict",
     ) -> None:
         """Read the files, all in FastChat's formats. Raises DataError.
 
@@ -98,6 +100,7 @@ class MtBench(Benchmark[MtCase]):
             baseline: Another model's answers, named after it; with them, pairs are judged, too.
         """
         self._templates = load_templates(judge_prompts)
+        self._parsing = parsing
         is_builtin = questions.parent == TOY
         if references is None and is_builtin:
             references = TOY / "reference_answer" / "reference.jsonl"
@@ -139,10 +142,13 @@ class MtBench(Benchmark[MtCase]):
 
     async def judge_answer(self, judge: Judge, case: MtCase, answer: Answer) -> list[Verdict]:
         """Rate each turn of an answer; with a baseline, compare each turn in both orders, too."""
-        queries = [rate_answer(judge, self._templates, case, answer)]
+        queries = [rate_answer(judge, self._templates, case, answer, parsing=self._parsing)]
         if self.opponent is not None:
             opponent_turns = self._opponent_answers[case.id].turns
-            queries.append(compare_answers(judge, self._templates, case, answer, self.opponent, opponent_turns))
+            comparison = compare_answers(
+                judge, self._templates, case, answer, self.opponent, opponent_turns, parsing=self._parsing
+            )
+            queries.append(comparison)
         return [verdict for verdicts in await gather(queries) for verdict in verdicts]
 
     def read_judgments(self, folder: Path, *, model: str, judge: str) -> list[Verdict]:
@@ -151,10 +157,10 @@ class MtBench(Benchmark[MtCase]):
         Raises DataError for a missing file of ratings or a malformed row.
         """
         path, judge = folder / self.name / "model_judgment", file_name(judge)
-        verdicts = read_ratings(path / f"{judge}_single.jsonl", self._cases_by_id, model=model)
+        verdicts = read_ratings(path / f"{judge}_single.jsonl", self._cases_by_id, model=model, parsing=self._parsing)
         pairs = path / f"{judge}_pair.jsonl"
         if self.opponent is not None and pairs.is_file():
-            verdicts += read_pairs(pairs, self._cases_by_id, model=model, opponent=self.opponent)
+            verdicts += read_pairs(pairs, self._cases_by_id, model=model, opponent=self.opponent, parsing=self._parsing)
         return verdicts
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
@@ -169,8 +175,8 @@ class MtBench(Benchmark[MtCase]):
         for verdict in ratings:
             groups[f"turn_{verdict.metadata['turn']}"].append(verdict)
             groups[f"category/{cases[verdict.case_id].category}"].append(verdict)
-            if verdict.strict is not None:
-                scores[verdict.case_id].append(verdict.strict)
+            if verdict.value is not None:
+                scores[verdict.case_id].append(verdict.value)
         metrics = [verdict_metric(name, group, options) for name, group in groups.items() if group]
         if pairs:
             metrics += _pair_metrics(pairs, options)
@@ -179,12 +185,12 @@ class MtBench(Benchmark[MtCase]):
             self.name,
             tuple(metrics),
             tuple(
-                # The score of a case is the mean over its turns with a strict rating.
+                # The score of a case is the mean over its turns with a rating.
                 CaseScore(case.id, case.category, prompt_tokens.get(case.id, 0), sum(turns) / len(turns))
                 for case in self.cases
                 if (turns := scores[case.id])
             ),
-            tuple(verdict.strict for verdict in ratings if verdict.strict is not None),
+            tuple(verdict.value for verdict in ratings if verdict.value is not None),
         )
 
     def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
@@ -243,28 +249,15 @@ def pair_outcome(first: Outcome, second: Outcome) -> Outcome:
 
 def _pair_metrics(verdicts: Sequence[Verdict], options: IntervalOptions) -> list[Metric]:
     # By case, turn and repeat, since a pair that was judged again is a pair of its own; then by order.
-    exact: dict[tuple[str, int, int], dict[int, Outcome]] = defaultdict(dict)
-    strict: dict[tuple[str, int, int], dict[int, Outcome]] = defaultdict(dict)
+    pairs: dict[tuple[str, int, int], dict[int, Outcome]] = defaultdict(dict)
     for verdict in verdicts:
         key = (verdict.case_id, verdict.metadata["turn"], verdict.metadata.get("repeat", 0))
-        exact[key][verdict.metadata["order"]] = verdict.exact
-        strict[key][verdict.metadata["order"]] = verdict.strict
-    exact_outcomes, strict_outcomes = (
-        [(case_id, pair_outcome(orders.get(1), orders.get(2))) for (case_id, _, _), orders in pairs.items()]
-        for pairs in (exact, strict)
-    )
-
-    def estimate(outcomes: list[tuple[str, Outcome]], points: Callable[[float], float]) -> Estimate | None:
+        pairs[key][verdict.metadata["order"]] = verdict.value
+    outcomes = [(case_id, pair_outcome(orders.get(1), orders.get(2))) for (case_id, _, _), orders in pairs.items()]
+    metrics = []
+    for name, points in PAIR_METRICS.items():
         values = [(case_id, points(outcome)) for case_id, outcome in outcomes if outcome is not None]
-        return mean(values, options, bounds=(0.0, 1.0))
-
-    return [
-        Metric(
-            f"pairwise/{name}",
-            estimate(exact_outcomes, points),
-            estimate(strict_outcomes, points),
-            cases=len({verdict.case_id for verdict in verdicts}),
-            unscored=sum(outcome is None for _, outcome in strict_outcomes),
-        )
-        for name, points in PAIR_METRICS.items()
-    ]
+        estimate = mean(values, options, bounds=(0.0, 1.0))
+        cases = len({verdict.case_id for verdict in verdicts})
+        metrics.append(Metric(f"pairwise/{name}", estimate, cases, unscored=len(outcomes) - len(values)))
+    return metrics

@@ -12,9 +12,9 @@
          "tstamp": …}
 
 The first choice of an answer is judged; the last row of a question counts. A judgment file holds the judgments of all
-models by one judge; a score of -1 and the winner "error" mean that there is none. When judgments are read, `exact` is
-the value of the row, so that our metrics are those of `show_result`, and `strict` is parsed from the judgment. A turn
-that was judged twice counts twice, as it does there.
+models by one judge; a score of -1 and the winner "error" mean that there is none. When judgments are read, `published`
+parsing takes the value of the row, so that our metrics are those of `show_result`, and `strict` parses the judgment. A
+turn that was judged twice counts twice, as it does there.
 """
 
 import hashlib
@@ -35,6 +35,7 @@ from longreward.benchmarks.mt_bench.judge import (
 from longreward.benchmarks.published_formats import parse_text
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.errors import DataError
+from longreward.judge.prompts import Parsing
 from longreward.utils.jsonl import Row, RowError, read_records, write_rows
 
 Cases = Mapping[str, MtCase]
@@ -101,7 +102,7 @@ def single_rows(verdicts: Iterable[Verdict], cases: Cases, *, model: str) -> lis
             "judge": [verdict.judge, verdict.metadata["prompt"]],
             "user_prompt": verdict.prompt,
             "judgment": verdict.judgment,
-            "score": -1 if verdict.exact is None else _shortest_number(verdict.exact),
+            "score": -1 if verdict.value is None else _shortest_number(verdict.value),
             "turn": verdict.metadata["turn"],
             "tstamp": verdict.created,
         }
@@ -122,8 +123,8 @@ def pair_rows(verdicts: Iterable[Verdict], cases: Cases, *, model: str) -> list[
             "question_id": cases[case_id].question_id,
             "model_1": model,
             "model_2": opponent,
-            "g1_winner": WINNERS[both[1].exact],
-            "g2_winner": WINNERS[both[2].exact],
+            "g1_winner": WINNERS[both[1].value],
+            "g2_winner": WINNERS[both[2].value],
             "judge": [both[1].judge, both[1].metadata["prompt"]],
             "g1_user_prompt": both[1].prompt,
             "g1_judgment": both[1].judgment,
@@ -155,31 +156,31 @@ def _shortest_number(rating: float) -> int | float:
     return int(rating) if rating == int(rating) else rating
 
 
-def read_ratings(path: Path, cases: Cases, *, model: str) -> list[Verdict]:
+def read_ratings(path: Path, cases: Cases, *, model: str, parsing: Parsing) -> list[Verdict]:
     """Read the ratings of `model`. Raises DataError for a malformed row or an unknown question."""
-    rows = read_records(path, lambda row: _parse_rating(row, cases, model))
+    rows = read_records(path, lambda row: _parse_rating(row, cases, model, parsing))
     return _number_repeats([verdict for verdict in rows if verdict is not None])
 
 
-def read_pairs(path: Path, cases: Cases, *, model: str, opponent: str) -> list[Verdict]:
+def read_pairs(path: Path, cases: Cases, *, model: str, opponent: str, parsing: Parsing) -> list[Verdict]:
     """Read the comparisons of `model` with `opponent`, in whichever order the rows name them."""
-    rows = read_records(path, lambda row: _parse_pair(row, cases, model, opponent))
+    rows = read_records(path, lambda row: _parse_pair(row, cases, model, opponent, parsing))
     return _number_repeats([verdict for verdicts in rows for verdict in verdicts])
 
 
-def _parse_rating(row: Row, cases: Cases, model: str) -> Verdict | None:
+def _parse_rating(row: Row, cases: Cases, model: str, parsing: Parsing) -> Verdict | None:
     if row.get("model") != model:
         return None
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise RowError(f"score is {score!r}, expected a number (-1: no rating in the judgment)")
-    exact = None if score == -1 else float(score)
+    published = None if score == -1 else float(score)
     judgment = parse_text(row, "judgment", default="")
-    verdict = single_verdict(_parse_case_id(row, cases), _parse_turn(row), judgment, exact)
+    verdict = single_verdict(_parse_case_id(row, cases), _parse_turn(row), judgment, published, parsing=parsing)
     return _with_row(verdict, row, parse_text(row, "user_prompt", default=""))
 
 
-def _parse_pair(row: Row, cases: Cases, model: str, opponent: str) -> list[Verdict]:
+def _parse_pair(row: Row, cases: Cases, model: str, opponent: str, parsing: Parsing) -> list[Verdict]:
     if {row.get("model_1"), row.get("model_2")} != {model, opponent}:
         return []
     # model_1 is assistant A in the first comparison of the row and B in the second.
@@ -196,7 +197,7 @@ def _parse_pair(row: Row, cases: Cases, model: str, opponent: str) -> list[Verdi
             raise RowError(f"{prefix}_winner is {row.get(f'{prefix}_winner')!r}, expected {', '.join(winners)}")
         judgment = parse_text(row, f"{prefix}_judgment", default="")
         case_id, turn = _parse_case_id(row, cases), _parse_turn(row)
-        verdict = pair_verdict(case_id, turn, judgment, winner, opponent=opponent, order=order)
+        verdict = pair_verdict(case_id, turn, judgment, winner, opponent=opponent, order=order, parsing=parsing)
         verdicts.append(_with_row(verdict, row, parse_text(row, f"{prefix}_user_prompt", default="")))
     return verdicts
 

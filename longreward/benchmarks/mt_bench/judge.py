@@ -5,11 +5,11 @@ Prompts come from FastChat's `judge_prompts.jsonl`, or are our own texts for the
     {"name": "single-v1", "type": "single", "system_prompt": "You are …", "prompt_template": "… {question} …",
      "output_format": "[[rating]]"}
 
-Replies are parsed twice. `exact` is the published code: the first `[[number]]`, else the first `[number]`; for pairs
-`[[A]]` before `[[B]]` before `[[C]]`, wherever they occur. `strict` accepts a single verdict in the requested format:
+`published` parsing is that of the published code: the first `[[number]]`, else the first `[number]`; for pairs `[[A]]`
+before `[[B]]` before `[[C]]`, wherever they occur. `strict` accepts a single verdict in the requested format:
 
-    parse_exact_rating("[[3]] was my first thought, [[8]]")    3.0
-    parse_strict_rating("[[3]] was my first thought, [[8]]")   (None, "several ratings: [[3]], [[8]]")
+    parse_published_rating("[[3]] was my first thought, [[8]]")   3.0
+    parse_strict_rating("[[3]] was my first thought, [[8]]")      (None, "several ratings: [[3]], [[8]]")
 
 The value of a single verdict is the rating from 1 to 10. The value of a pairwise verdict is 1 if the model wins, 0 if
 the opponent wins, 0.5 for a tie; its metadata have the opponent and the order (1: the model is assistant A, 2: B).
@@ -32,6 +32,7 @@ from longreward.chat_model import ChatRequest
 from longreward.errors import DataError
 from longreward.judge import Judge, ParsedReply
 from longreward.judge.prompt_template import PromptTemplate
+from longreward.judge.prompts import Parsing
 from longreward.utils.concurrency import gather
 from longreward.utils.jsonl import Row, RowError, read_records
 
@@ -39,6 +40,7 @@ Kind = Literal["single", "pair"]
 Winner = Literal["A", "B", "tie", "error"]
 MAX_TOKENS = 2048
 MIN_RATING, MAX_RATING = 1, 10
+NO_VERDICT = "the published parser finds no verdict"
 TEMPLATE_PREFIX = "mt_bench/"  # the offline judge has a rule for each template name
 BUILTIN_PREFIX = "longreward-"  # of the names of our own prompts in rows
 SLOTS: Mapping[str, tuple[str, ...]] = {
@@ -145,7 +147,7 @@ def _split_template(template: str) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def parse_exact_rating(judgment: str) -> float | None:
+def parse_published_rating(judgment: str) -> float | None:
     """Parse a rating as the published code does; None where it has -1."""
     match = _RATING.search(judgment) or _FALLBACK_RATING.search(judgment)
     return float(match.group(1)) if match else None
@@ -166,7 +168,7 @@ def parse_strict_rating(judgment: str) -> tuple[float | None, str | None]:
     return rating, None
 
 
-def parse_exact_winner(judgment: str) -> Winner:
+def parse_published_winner(judgment: str) -> Winner:
     """Parse the winner as the published code does."""
     return next((winner for mark, winner in _WINNERS if mark in judgment), "error")
 
@@ -188,19 +190,23 @@ def _end(text: str) -> str:
     return text[-80:].replace("\n", " ")
 
 
-def single_verdict(case_id: str, turn: int, judgment: str, exact: float | None) -> Verdict:
-    """Return the verdict of a rating, without the fields of its request."""
-    strict, reason = parse_strict_rating(judgment)
-    return Verdict(case_id, f"turn {turn}", "", "", "", judgment, exact, strict, reason, metadata={"turn": turn})
+def single_verdict(case_id: str, turn: int, judgment: str, published: float | None, *, parsing: Parsing) -> Verdict:
+    """Return the verdict of a rating, without the fields of its request; `published` is its published value."""
+    value, reason = (published, NO_VERDICT) if parsing == "published" else parse_strict_rating(judgment)
+    reason = reason if value is None else None
+    return Verdict(case_id, f"turn {turn}", "", "", "", judgment, value, reason, metadata={"turn": turn})
 
 
-def pair_verdict(case_id: str, turn: int, judgment: str, winner: Winner, *, opponent: str, order: int) -> Verdict:
-    """Return the verdict of one comparison, without the fields of its request; `winner` is the exact value."""
-    strict_winner, reason = parse_strict_winner(judgment)
+def pair_verdict(
+    case_id: str, turn: int, judgment: str, published: Winner, *, opponent: str, order: int, parsing: Parsing
+) -> Verdict:
+    """Return the verdict of one comparison, as `single_verdict` that of a rating."""
+    winner, reason = (published, NO_VERDICT) if parsing == "published" else parse_strict_winner(judgment)
     part = f"turn {turn} against {opponent}" + (", swapped" if order == 2 else "")
-    exact, strict = _points(winner, order), _points(strict_winner, order)
+    value = _points(winner, order)
     metadata = {"turn": turn, "opponent": opponent, "order": order}
-    return Verdict(case_id, part, "", "", "", judgment, exact, strict, reason, metadata=metadata)
+    reason = reason if value is None else None
+    return Verdict(case_id, part, "", "", "", judgment, value, reason, metadata=metadata)
 
 
 def _points(winner: Winner, order: int) -> float | None:
@@ -209,22 +215,31 @@ def _points(winner: Winner, order: int) -> float | None:
     return points if points is None or order == 1 else 1 - points
 
 
-async def rate_answer(judge: Judge, templates: Templates, case: MtCase, answer: Answer) -> list[Verdict]:
+async def rate_answer(
+    judge: Judge, templates: Templates, case: MtCase, answer: Answer, *, parsing: Parsing
+) -> list[Verdict]:
     """Rate each turn; the prompt of the second turn shows the first one, too."""
 
     async def rate_turn(turn: int) -> Verdict:
         template = templates[template_name("single", with_reference=bool(case.references), turn=turn)]
         slots = _case_slots(case) | {"answer": answer.turns[0]} | _numbered("answer", answer.turns)
         request = template.request(slots)
-        reply = await judge.query(request, parse_exact_rating)
-        verdict = single_verdict(case.id, turn, reply.text, parse_exact_rating(reply.text))
+        reply = await judge.query(request, parse_published_rating)
+        verdict = single_verdict(case.id, turn, reply.text, parse_published_rating(reply.text), parsing=parsing)
         return _with_request(verdict, request, template, reply)
 
     return await gather(rate_turn(turn) for turn in range(1, len(case.turns) + 1))
 
 
 async def compare_answers(
-    judge: Judge, templates: Templates, case: MtCase, answer: Answer, opponent: str, opponent_turns: Sequence[str]
+    judge: Judge,
+    templates: Templates,
+    case: MtCase,
+    answer: Answer,
+    opponent: str,
+    opponent_turns: Sequence[str],
+    *,
+    parsing: Parsing,
 ) -> list[Verdict]:
     """Compare each turn with the opponent's, in both orders."""
     own, other = answer.turns[: len(case.turns)], opponent_turns[: len(case.turns)]
@@ -236,15 +251,15 @@ async def compare_answers(
         slots |= _numbered("answer_a", first) | _numbered("answer_b", second)
         request = template.request(slots)
         reply = await judge.query(request, _parse_winner)
-        winner = parse_exact_winner(reply.text)
-        verdict = pair_verdict(case.id, turn, reply.text, winner, opponent=opponent, order=order)
+        winner = parse_published_winner(reply.text)
+        verdict = pair_verdict(case.id, turn, reply.text, winner, opponent=opponent, order=order, parsing=parsing)
         return _with_request(verdict, request, template, reply)
 
     return await gather(compare_turn(turn, order) for turn in range(1, len(case.turns) + 1) for order in (1, 2))
 
 
 def _parse_winner(judgment: str) -> Winner | None:
-    winner = parse_exact_winner(judgment)
+    winner = parse_published_winner(judgment)
     return None if winner == "error" else winner
 
 

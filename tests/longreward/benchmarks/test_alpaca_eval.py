@@ -23,6 +23,7 @@ from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import JudgeConfig, open_judge
+from longreward.judge.prompts import Parsing
 
 CHATML = (
     "<|im_start|>system\nYou compare.\n<|im_end|>\n"
@@ -126,8 +127,7 @@ async def test_preference_uses_probabilities_in_presented_order(
         )
     flat = [verdict for (verdict,) in verdicts]
     # The first answer has 0.8: the model has 0.8 where it is first, else 0.2; equal texts have 0.5.
-    assert [verdict.exact for verdict in flat] == pytest.approx([0.8, 0.2, 0.8, 0.5])
-    assert [verdict.exact for verdict in flat] == [verdict.strict for verdict in flat]
+    assert [verdict.value for verdict in flat] == pytest.approx([0.8, 0.2, 0.8, 0.5])
     assert progress == [1, 2, 3, 4]
     assert len(server.requests) == 3  # equal answers need no request
     assert server.requests[0][:1] == [{"role": "system", "content": "You compare."}]
@@ -136,14 +136,14 @@ async def test_preference_uses_probabilities_in_presented_order(
     assert "Of Where is Marwick?, m: In Marwick. or M: Nowhere.?" in prompts
 
     figures = {figure.name: figure for figure in benchmark.summarize(answers, flat, FAST_INTERVALS).metrics}
-    assert figures["win_rate"].exact is not None
-    assert figures["win_rate"].exact.value == pytest.approx(57.5)  # (80 + 20 + 80 + 50) / 4
-    assert figures["discrete_win_rate"].strict is not None
-    assert figures["discrete_win_rate"].strict.value == pytest.approx(62.5)  # two wins, a loss and a tie
-    assert figures["without_probabilities"].strict is not None
-    assert figures["without_probabilities"].strict.value == 0
-    assert figures["length"].strict is not None
-    assert figures["length"].strict.value == 12.5  # (19 + 8 + 13 + 10) / 4
+    assert figures["win_rate"].estimate is not None
+    assert figures["win_rate"].estimate.value == pytest.approx(57.5)  # (80 + 20 + 80 + 50) / 4
+    assert figures["discrete_win_rate"].estimate is not None
+    assert figures["discrete_win_rate"].estimate.value == pytest.approx(62.5)  # two wins, a loss and a tie
+    assert figures["without_probabilities"].estimate is not None
+    assert figures["without_probabilities"].estimate.value == 0
+    assert figures["length"].estimate is not None
+    assert figures["length"].estimate.value == 12.5  # (19 + 8 + 13 + 10) / 4
     assert "length_controlled_minimal" not in figures  # fewer cases than folds
 
     benchmark.write_files(tmp_path / "out", answers, flat, model="org/tiny")
@@ -163,21 +163,25 @@ async def test_preference_uses_probabilities_in_presented_order(
     assert rows[3]["preference_raw_completion"] is None
 
 
+@pytest.mark.parametrize(
+    ("parsing", "values"), [("strict", [1.0, 0.0, 1.0, 0.5]), ("published", [None, None, None, 0.5])]
+)
 @pytest.mark.parametrize("server", [False], indirect=True)
-async def test_server_without_logprobs_counted(server: PreferenceServer, baseline: Path, prompt: Path) -> None:
-    benchmark = AlpacaEval(baseline=baseline, judge_prompt=prompt)
+async def test_server_without_logprobs_counted(
+    server: PreferenceServer, baseline: Path, prompt: Path, parsing: Parsing, values: list[float | None]
+) -> None:
+    benchmark = AlpacaEval(baseline=baseline, judge_prompt=prompt, parsing=parsing)
     answers = await answer_cases(benchmark, TEXTS)
     async with open_judge(server.config, ledger=None) as judge:
         verdicts = await benchmark.judge(
             judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda count: None
         )
     flat = [verdict for (verdict,) in verdicts]
-    assert [verdict.strict for verdict in flat] == [1.0, 0.0, 1.0, 0.5]
-    assert [verdict.exact for verdict in flat] == [None, None, None, 0.5]
+    assert [verdict.value for verdict in flat] == values
     metrics = benchmark.summarize(answers, flat, FAST_INTERVALS).to_dict()
-    assert metrics["alpaca_eval/without_probabilities/strict"] == 100
-    assert metrics["alpaca_eval/win_rate/strict"] == pytest.approx(62.5)
-    assert metrics["alpaca_eval/win_rate/unscored"] == 0
+    assert metrics["alpaca_eval/without_probabilities"] == 100
+    assert metrics["alpaca_eval/win_rate"] == pytest.approx(62.5 if parsing == "strict" else 50)
+    assert metrics["alpaca_eval/win_rate/unscored"] == values.count(None)
 
 
 async def test_builtin_set_runs_with_offline_judge(tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ async def test_builtin_set_runs_with_offline_judge(tmp_path: Path) -> None:
             judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda count: None
         )
     flat = [verdict for (verdict,) in verdicts]
-    assert all(verdict.strict is not None for verdict in flat)
+    assert all(verdict.value is not None for verdict in flat)
     assert all(verdict.metadata["weighted"] and not verdict.metadata["official"] for verdict in flat)
     names = [figure.name for figure in benchmark.summarize(answers, flat, FAST_INTERVALS).metrics]
     expected = ["win_rate", "length_controlled", "discrete_win_rate", "length", "without_probabilities"]

@@ -13,9 +13,9 @@ from longreward.judge import JudgeConfig
 INTERVALS = IntervalOptions(resamples=200)
 
 
-def make_verdict(case: str, exact: float | None, strict: float | None, part: str = "turn 1") -> Verdict:
-    reason = None if strict is not None else "no rating"
-    return Verdict(case, part, "t", "", "prompt", "said", exact, strict, reason)
+def make_verdict(case: str, value: float | None, part: str = "turn 1") -> Verdict:
+    reason = None if value is not None else "no rating"
+    return Verdict(case, part, "t", "", "prompt", "said", value, reason)
 
 
 def make_estimate(value: float) -> Estimate:
@@ -24,12 +24,10 @@ def make_estimate(value: float) -> Estimate:
 
 def make_summary(*values: float, sets: bool = False) -> Summary:
     kind = "set" if sets else "category"
-    groups = tuple(
-        Metric(f"{kind}/{g}", make_estimate(v), make_estimate(v), 1, 0) for g, v in zip("abc", values, strict=True)
-    )
+    groups = tuple(Metric(f"{kind}/{g}", make_estimate(v), 1, 0) for g, v in zip("abc", values, strict=True))
     cases = tuple(CaseScore(str(n), "a", 100 * (n + 1), value) for n, value in enumerate(values * 3))
     score = sum(values) / 3
-    headline = Metric("score", make_estimate(score + 0.5), make_estimate(score), 9, 1)
+    headline = Metric("score", make_estimate(score), 9, 1)
     return Summary("some_bench", (headline, *groups), cases, values)
 
 
@@ -40,11 +38,10 @@ def make_report(**changes: bool) -> BenchmarkReport:
     )
 
 
-def test_exact_and_strict_values_averaged_over_readable_verdicts():
-    verdicts = [make_verdict("1", 7.0, 7.0), make_verdict("1", 0.5, None, "turn 2"), make_verdict("2", None, None)]
+def test_values_averaged_over_readable_verdicts():
+    verdicts = [make_verdict("1", 7.0), make_verdict("1", 0.5, "turn 2"), make_verdict("2", None)]
     metric = verdict_metric("score", verdicts, INTERVALS, scale=10)
-    assert (metric.exact.value, metric.strict.value) == (37.5, 70.0)
-    assert (metric.cases, metric.unscored) == (2, 2)
+    assert (metric.estimate.value, metric.cases, metric.unscored) == (37.5, 2, 1)
 
 
 def test_mean_of_means_weights_sets_equally():
@@ -60,8 +57,7 @@ def test_mean_of_means_weights_sets_equally():
 def test_models_have_same_metric_names():
     report = make_report()
     assert report.metrics("sft").keys() == report.metrics("dpo").keys()
-    assert report.metrics("dpo")["some_bench/score/strict"] == 6.0
-    assert report.metrics("dpo")["some_bench/score/exact"] == 6.5
+    assert report.metrics("dpo")["some_bench/score"] == 6.0
     assert report.metrics("dpo")["some_bench/score/unscored"] == 1
     assert report.headline()["some_bench/difference"] == 2.0
 
@@ -71,9 +67,7 @@ def test_report_warns_about_scores_on_builtin_cases():
     assert "DPO minus SFT, paired by case: +2.00 [+0." in text
     assert ", p 0.004.\n" in text  # 2 of 2 ** 9 swaps
     assert "not comparable to published ones" in text
-    assert (
-        "| score | 9 | 4.50 [3.50, 5.50] | 4.00 [3.00, 5.00] | 1 | 6.50 [5.50, 7.50] | 6.00 [5.00, 7.00] | 1 |" in text
-    )
+    assert "| score | 9 | 4.00 [3.00, 5.00] | 1 | 6.00 [5.00, 7.00] | 1 |" in text
 
 
 def test_plot_points_include_model():
@@ -118,10 +112,10 @@ def test_gains_significant_after_correction_for_number_of_benchmarks():
 
 def test_interval_of_all_correct_answers_extends_below_one():
     metric = verdict_metric(
-        "score", [make_verdict(str(n), 1.0, 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0)
+        "score", [make_verdict(str(n), 1.0) for n in range(12)], INTERVALS, scale=100, bounds=(0.0, 100.0)
     )
-    assert (metric.strict.value, metric.strict.high) == (100.0, 100.0)
-    assert metric.strict.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
+    assert (metric.estimate.value, metric.estimate.high) == (100.0, 100.0)
+    assert metric.estimate.low == pytest.approx(100 * 0.025 ** (1 / 12), abs=5)
 
 
 def test_set_weights_equal_interval_weights():

@@ -23,6 +23,7 @@ from longreward.benchmarks.types import (
 from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
+from longreward.judge.prompts import Parsing
 
 FAST_INTERVALS = IntervalOptions(resamples=10)
 
@@ -102,8 +103,11 @@ def cases(tmp_path: Path) -> Path:
     return path
 
 
-async def test_score_is_mean_supported_share_of_answers(cases: Path) -> None:
-    benchmark = FactScore(cases=cases)
+@pytest.mark.parametrize(("parsing", "unclear", "first_score"), [("strict", None, 1 / 2), ("published", 1.0, 2 / 3)])
+async def test_score_is_mean_supported_share_of_answers(
+    cases: Path, parsing: Parsing, unclear: float | None, first_score: float
+) -> None:
+    benchmark = FactScore(cases=cases, parsing=parsing)
     model = TableModel(
         {
             "Mara Voss was born in Kelden in 1871.": "- Mara Voss was born in Kelden.\n- Mara Voss was born in 1871.",
@@ -127,23 +131,23 @@ async def test_score_is_mean_supported_share_of_answers(cases: Path) -> None:
     verdicts = await benchmark.judge(
         judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda count: None
     )
-    assert [(v.part, v.exact, v.strict) for v in verdicts[0]] == [
-        ("sentence 1, fact 1", 1.0, 1.0),
-        ("sentence 1, fact 2", 1.0, None),
-        ("sentence 2, fact 1", 0.0, 0.0),
+    assert [(v.part, v.value) for v in verdicts[0]] == [
+        ("sentence 1, fact 1", 1.0),
+        ("sentence 1, fact 2", unclear),
+        ("sentence 2, fact 1", 0.0),
     ]
-    assert verdicts[0][1].reason == "the reply starts with neither True nor False"
+    reason = "the reply starts with neither True nor False" if unclear is None else None
+    assert verdicts[0][1].reason == reason
     assert verdicts[2] == ()
     (pronoun,) = [request for request in model.requests if request.slots.get("sentence") == "She built a bridge."]
     assert pronoun.slots["before"] == "Mara Voss was born in Kelden in 1871."
 
     flat = [verdict for of_answer in verdicts for verdict in of_answer]
     metrics = benchmark.summarize(answers, flat, FAST_INTERVALS).to_dict()
-    assert metrics["factscore/score/exact"] == pytest.approx(100 * (2 / 3 + 1) / 2)
-    assert metrics["factscore/score/strict"] == pytest.approx(100 * (1 / 2 + 1) / 2)
-    assert metrics["factscore/score/unscored"] == 1
-    assert metrics["factscore/facts/exact"] == 2  # (3 + 1) / 2: the third answer has no facts and is excluded
-    assert metrics["factscore/respond_ratio/strict"] == pytest.approx(200 / 3)
+    assert metrics["factscore/score"] == pytest.approx(100 * (first_score + 1) / 2)
+    assert metrics["factscore/score/unscored"] == (unclear is None)
+    assert metrics["factscore/facts"] == 2  # (3 + 1) / 2: the third answer has no facts and is excluded
+    assert metrics["factscore/respond_ratio"] == pytest.approx(200 / 3)
 
 
 async def test_sentences_with_unreadable_facts_counted(cases: Path) -> None:
@@ -151,12 +155,12 @@ async def test_sentences_with_unreadable_facts_counted(cases: Path) -> None:
     judge = Judge.from_model(TableModel({"Mara built it.": "I would rather not."}, {}), JudgeConfig(max_attempts=2))
     answers = [make_answer("1", "Mara built it.")]
     ((verdict,),) = await benchmark.judge(judge, [(benchmark.cases[0], answers[0])], on_progress=lambda count: None)
-    assert (verdict.part, verdict.exact, verdict.strict) == ("sentence 1", None, None)
+    assert (verdict.part, verdict.value) == ("sentence 1", None)
     assert verdict.reason is not None
     assert verdict.reason.startswith("no readable answer in 2 attempts")
     metrics = benchmark.summarize(answers, [verdict], FAST_INTERVALS).to_dict()
     assert metrics["factscore/score/unscored"] == 1
-    assert "factscore/score/strict" not in metrics
+    assert "factscore/score" not in metrics
 
 
 async def test_offline_judge_separates_true_from_false_answers() -> None:
@@ -173,7 +177,7 @@ async def test_offline_judge_separates_true_from_false_answers() -> None:
             summary = benchmark.summarize(
                 answers, [verdict for of_answer in verdicts for verdict in of_answer], FAST_INTERVALS
             )
-            scores.append(summary.to_dict()["factscore/score/strict"])
+            scores.append(summary.to_dict()["factscore/score"])
     assert scores[0] > 80
     assert scores[1] < 20
 

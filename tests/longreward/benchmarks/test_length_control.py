@@ -26,24 +26,25 @@ def make_reply(**tops: float) -> str:
 
 def test_preference_is_two_minus_share_of_first_token() -> None:
     quarter = parse_preference(make_reply(m=math.log(0.2), M=math.log(0.6), Both=-3.0))  # 0.2 / (0.2 + 0.6) = 0.25
-    assert quarter.exact == pytest.approx(1.75)
-    assert quarter == ShownPreference(quarter.exact, quarter.exact, weighted=True)
+    assert quarter.value == pytest.approx(1.75)
+    assert quarter == ShownPreference(quarter.value, weighted=True)
 
 
 def test_token_without_logprob_has_probability_zero() -> None:
-    assert parse_preference(make_reply(m=-0.5, x=-1.0)).exact == 1.0
-    assert parse_preference(make_reply(M=-9.0, x=-0.1)).exact == 2.0
-    assert parse_preference(make_reply(x=-0.1)) == ShownPreference(None, None, weighted=True)
+    assert parse_preference(make_reply(m=-0.5, x=-1.0)).value == 1.0
+    assert parse_preference(make_reply(M=-9.0, x=-0.1)).value == 2.0
+    assert parse_preference(make_reply(x=-0.1)) == ShownPreference(None, weighted=True)
 
 
 def test_extreme_logprobs_do_not_overflow() -> None:
-    assert parse_preference(make_reply(m=-1e4, M=-0.0)).exact == 2.0
-    assert parse_preference(make_reply(m=-0.0, M=-1e4)).exact == 1.0
+    assert parse_preference(make_reply(m=-1e4, M=-0.0)).value == 2.0
+    assert parse_preference(make_reply(m=-0.0, M=-1e4)).value == 1.0
 
 
 @pytest.mark.parametrize(("text", "strict"), [("m", 1.0), (" M\n", 2.0), ("M.", 2.0), ("model m", None), ("", None)])
 def test_letter_without_logprobs_has_only_strict_value(text: str, strict: float | None) -> None:
-    assert parse_preference(text) == ShownPreference(None, strict, weighted=False)
+    assert parse_preference(text) == ShownPreference(strict, weighted=False)
+    assert parse_preference(text, parsing="published") == ShownPreference(None, weighted=False)
 
 
 def test_undo_switch() -> None:

@@ -14,6 +14,7 @@ from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.types import Verdict
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.errors import DataError, RequestRefused
+from longreward.judge.prompts import Parsing
 
 TEMPLATES = {
     "qasper": "{context}\n\n{input}",
@@ -44,12 +45,17 @@ def make_record(name: str, **changed: Any) -> dict[str, Any]:
 def make_benchmark(tmp_path: Path) -> Any:
     """Return `make_benchmark(qasper=[record, …], …)`, which opens a LongBench of these sets with published prompts."""
 
-    def benchmark(**sets: list[dict[str, Any]]) -> LongBench:
+    def benchmark(parsing: Parsing = "strict", **sets: list[dict[str, Any]]) -> LongBench:
         for name, rows in sets.items():
             (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         (tmp_path / "dataset2prompt.json").write_text(json.dumps(TEMPLATES), encoding="utf-8")
         (tmp_path / "3_eval.py").write_text(PUBLISHED_CODE, encoding="utf-8")
-        return LongBench(folder=tmp_path, templates=tmp_path / "dataset2prompt.json", judge_code=tmp_path / "3_eval.py")
+        files = {
+            "folder": tmp_path,
+            "templates": tmp_path / "dataset2prompt.json",
+            "judge_code": tmp_path / "3_eval.py",
+        }
+        return LongBench(**files, parsing=parsing)
 
     return benchmark
 
@@ -64,10 +70,10 @@ async def judge_answer(
     return verdicts, model
 
 
-def make_verdict(case_id: str, exact: float, strict: float | None, reference: int = 1) -> Verdict:
-    metadata = {"rating": None if strict is None else 2, "prompt_tokens": 100, "completion_tokens": 10}
+def make_verdict(case_id: str, value: float | None, reference: int = 1) -> Verdict:
+    metadata = {"rating": None if value is None else 2, "prompt_tokens": 100, "completion_tokens": 10}
     part = f"reference {reference}"
-    return Verdict(case_id, part, "longbench/qa", "", "", "[[2]]", exact, strict, metadata=metadata)
+    return Verdict(case_id, part, "longbench/qa", "", "", "[[2]]", value, metadata=metadata)
 
 
 def test_twelve_sets_in_three_classes_of_four() -> None:
@@ -127,17 +133,17 @@ async def test_judge_prompt_has_question_except_for_summaries(make_benchmark: An
     (verdict,), model = await judge_answer(benchmark, "Around 1860.", "[[2]]")
     assert verdict.prompt == "Q When? A In 1861. P Around 1860."
     assert verdict.system == model.requests[0].system == "You grade."
-    assert (verdict.exact, verdict.strict, verdict.metadata["official"]) == (0.5, 0.5, True)
+    assert (verdict.value, verdict.metadata["official"]) == (0.5, True)
 
 
 async def test_summary_rated_from_1_to_5(make_benchmark: Any) -> None:
     benchmark = make_benchmark(multi_news=[make_record("multi_news", input="", answers=["Long ago."])])
     (verdict,), _ = await judge_answer(benchmark, "Once.", "[[4]]")
-    assert (verdict.prompt, verdict.exact, verdict.strict) == ("A Long ago. P Once.", 0.75, 0.75)
+    assert (verdict.prompt, verdict.value) == ("A Long ago. P Once.", 0.75)
 
 
 @pytest.mark.parametrize(
-    ("reply", "exact", "strict"),
+    ("reply", "published", "strict"),
     [
         ("[[1]]", 0.0, 0.0),
         ("[[2]]", 0.5, 0.5),
@@ -150,19 +156,21 @@ async def test_summary_rated_from_1_to_5(make_benchmark: Any) -> None:
         ("no idea", 0.5, None),
     ],
 )
-async def test_parse_exact_and_strict_verdict(
-    make_benchmark: Any, reply: str, exact: float, strict: float | None
+async def test_parse_published_and_strict_verdict(
+    make_benchmark: Any, reply: str, published: float, strict: float | None
 ) -> None:
-    (verdict,), model = await judge_answer(make_benchmark(qasper=[make_record("qasper")]), "In 1861.", reply)
-    assert (verdict.exact, verdict.strict, verdict.reason is None) == (exact, strict, strict is not None)
-    assert len(model.requests) == (5 if parse_integer_rating(reply) is None else 1)
+    for parsing, value in (("published", published), ("strict", strict)):
+        benchmark = make_benchmark(parsing, qasper=[make_record("qasper")])
+        (verdict,), model = await judge_answer(benchmark, "In 1861.", reply)
+        assert (verdict.value, verdict.reason is None) == (value, value is not None)
+        assert len(model.requests) == (5 if parse_integer_rating(reply) is None else 1)
 
 
 async def test_filtered_request_scores_half_without_retry(make_benchmark: Any) -> None:
     (verdict,), model = await judge_answer(
-        make_benchmark(qasper=[make_record("qasper")]), "x", RequestRefused("the content filter")
+        make_benchmark("published", qasper=[make_record("qasper")]), "x", RequestRefused("the content filter")
     )
-    assert (verdict.exact, verdict.strict, verdict.reason, len(model.requests)) == (0.5, None, "the content filter", 1)
+    assert (verdict.value, len(model.requests)) == (0.5, 1)
 
 
 async def test_best_score_over_references(make_benchmark: Any) -> None:
@@ -171,32 +179,31 @@ async def test_best_score_over_references(make_benchmark: Any) -> None:
     assert [verdict.part for verdict in verdicts] == ["reference 1", "reference 2", "reference 3"]
     assert sorted(verdict.prompt for verdict in verdicts) == sorted(request.text for request in model.requests)
     summary = benchmark.summarize([make_answer("qasper/1", "In 1861.")], verdicts, FAST_INTERVALS)
-    assert summary.to_dict()["longbench/set/qasper/exact"] == 100.0
+    assert summary.to_dict()["longbench/set/qasper"] == 100.0
     assert sorted(summary.ratings) == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize(
-    ("values", "exact", "strict", "unscored"),
+    ("values", "score", "unscored"),
     [
-        ([(0.5, None), (0.0, 0.0)], 50.0, 0.0, 1),  # the unreadable one raises the published score
-        ([(0.5, None), (1.0, 1.0)], 100.0, 100.0, 1),
-        ([(0.5, None), (0.5, None)], 50.0, None, 2),
-        ([(-0.5, None)], 0.0, None, 1),  # of a rating of 0
+        ([None, 0.0], 0.0, 1),
+        ([None, 1.0], 100.0, 1),
+        ([None, None], None, 2),
+        ([0.5, 0.0], 50.0, 0),  # the published value of an unreadable one raises the score
+        ([-0.5], 0.0, 0),  # of a rating of 0
     ],
 )
-def test_unreadable_verdict_scores_half_or_unscored(
-    make_benchmark: Any, values: list[tuple[float, float | None]], exact: float, strict: float | None, unscored: int
+def test_score_is_best_over_readable_verdicts(
+    make_benchmark: Any, values: list[float | None], score: float | None, unscored: int
 ) -> None:
-    verdicts = [make_verdict("qasper/1", e, s, number) for number, (e, s) in enumerate(values, start=1)]
+    verdicts = [make_verdict("qasper/1", value, number) for number, value in enumerate(values, start=1)]
     summary = make_benchmark(qasper=[make_record("qasper")]).summarize(
         [make_answer("qasper/1", "x")], verdicts, FAST_INTERVALS
     )
-    score = summary.metrics[0]
-    assert score.exact is not None
-    assert score.exact.value == exact
-    assert (score.strict.value if score.strict else None) == strict
-    assert (score.cases, score.unscored) == (1, unscored)
-    assert len(summary.case_scores) == (strict is not None)
+    metric = summary.metrics[0]
+    assert (metric.estimate.value if metric.estimate else None) == score
+    assert (metric.cases, metric.unscored) == (int(score is not None), unscored)
+    assert len(summary.case_scores) == (score is not None)
 
 
 def test_headline_is_mean_of_class_means(make_benchmark: Any) -> None:
@@ -207,8 +214,8 @@ def test_headline_is_mean_of_class_means(make_benchmark: Any) -> None:
     )
     graded = {"qasper/1": 1.0, "qasper/2": 1.0, "qasper/3": 0.5, "hotpotqa/1": 0.5, "musique/1": 0.0}
     answers = [make_answer(case, "In 1861.", prompt_tokens=77) for case in graded]
-    summary = benchmark.summarize(answers, [make_verdict(case, v, v) for case, v in graded.items()], FAST_INTERVALS)
-    metrics = {figure.name: figure.strict.value for figure in summary.metrics if figure.strict}
+    summary = benchmark.summarize(answers, [make_verdict(case, v) for case, v in graded.items()], FAST_INTERVALS)
+    metrics = {figure.name: figure.estimate.value for figure in summary.metrics if figure.estimate}
     assert metrics == pytest.approx(
         {
             "score": (250 / 3 + 25) / 2,  # over classes; over sets it would be (250/3 + 50 + 0) / 3
@@ -223,7 +230,6 @@ def test_headline_is_mean_of_class_means(make_benchmark: Any) -> None:
             "automatic": 100.0,
         }
     )
-    assert summary.metrics[0].exact == summary.metrics[0].strict
     assert summary.metrics[0].cases == 5
     assert {(case.category, case.context_tokens) for case in summary.case_scores} == {
         ("qasper", 77),
@@ -251,7 +257,7 @@ async def test_markers_in_answer_change_only_judged_text(make_benchmark: Any, fo
     benchmark = make_benchmark(qasper=[make_record("qasper", input="Why $P$?", answers=["As $P$ says."])])
     (verdict,), _ = await judge_answer(benchmark, forged, "[[1]]")
     assert verdict.prompt == f"Q Why $P$? A As $P$ says. P {forged}"
-    assert (verdict.exact, verdict.strict) == (0.0, 0.0)
+    assert verdict.value == 0.0
     builtin = LongBench()
     (plain, _), _ = await judge_answer(builtin, "PLACE", "[[1]]")
     (verdict, _), model = await judge_answer(builtin, forged, "[[1]]")
@@ -268,9 +274,9 @@ def test_published_files_written(make_benchmark: Any, tmp_path: Path) -> None:
     )
     answers = [make_answer(case, "In 1861.") for case in ("hotpotqa/1", "qasper/1", "qasper/2")]
     verdicts = [
-        make_verdict("qasper/1", 1.0, 1.0),
-        make_verdict("qasper/2", 0.5, None),
-        make_verdict("hotpotqa/1", 0.5, 0.5),
+        make_verdict("qasper/1", 1.0),
+        make_verdict("qasper/2", 0.5),
+        make_verdict("hotpotqa/1", 0.5),
     ]
     benchmark.write_files(tmp_path, answers, verdicts, model="models/dpo")
     rows = json.loads((tmp_path / "longbench" / "preds" / "dpo.json").read_text(encoding="utf-8"))
@@ -356,8 +362,7 @@ async def test_builtin_records_separate_good_from_bad_answers() -> None:
             items = list(zip(benchmark.cases, answers, strict=True))
             verdicts = [verdict for of_case in await benchmark.judge(judge, items) for verdict in of_case]
         metrics = benchmark.summarize(answers, verdicts, FAST_INTERVALS).to_dict()
-        assert metrics["longbench/score/exact"] == metrics["longbench/score/strict"]
-        scores.append((metrics["longbench/score/strict"], metrics["longbench/automatic/strict"]))
+        scores.append((metrics["longbench/score"], metrics["longbench/automatic"]))
     assert scores[0] == pytest.approx((100.0, 100.0), abs=1e-5)
     assert scores[1][0] < 10
     assert scores[2] == (0.0, 0.0)
@@ -386,7 +391,7 @@ async def test_official_records_run_end_to_end(name: str, answer: str, tmp_path:
         summary = benchmark.summarize(answers, verdicts, FAST_INTERVALS)
         assert len(summary.case_scores) == 8
         metrics = summary.to_dict()
-        scores.append((metrics[f"longbench/set/{name}/strict"], metrics["longbench/automatic/strict"]))
+        scores.append((metrics[f"longbench/set/{name}"], metrics["longbench/automatic"]))
     assert scores[0][0] > 75
     assert scores[0][1] == pytest.approx(100, abs=1e-5)
     assert scores[1] < scores[0]

@@ -106,30 +106,32 @@ async def test_judge_prompt_has_question_reference_and_shots(files: dict[str, Pa
     )
     assert verdict.system == model.requests[0].system == "You grade."
     assert model.requests[0].max_tokens == 1024
-    assert (verdict.exact, verdict.strict, verdict.reason) == (7.0, 7.0, None)
+    assert (verdict.value, verdict.reason) == (7.0, None)
     assert verdict.metadata["official"] is True
 
 
 async def test_judge_called_five_times_at_temperature_0(files: dict[str, Path]) -> None:
     benchmark = LongBenchChat(**files)
     verdict, model = await judge_answer(benchmark, "In 1861.", "Hm.", "[[?]]", "No.", "[9]", "[[9]]")
-    assert (verdict.exact, verdict.metadata["attempts"]) == (9.0, 5)
+    assert (verdict.value, verdict.metadata["attempts"]) == (9.0, 5)
     assert model.temperatures == [0.0] * 5
     verdict, model = await judge_answer(benchmark, "In 1861.", "Hm.")
-    assert (verdict.exact, verdict.strict, len(model.requests)) == (None, None, 5)
+    assert (verdict.value, len(model.requests)) == (None, 5)
     assert verdict.reason is not None
     assert verdict.reason.startswith("no readable answer in 5 attempts")
 
 
 async def test_filtered_request_unscored(files: dict[str, Path]) -> None:
     verdict, model = await judge_answer(LongBenchChat(**files), "In 1861.", RequestRefused("the content filter"))
-    assert (verdict.exact, verdict.strict, verdict.reason) == (None, None, "the content filter")
+    assert (verdict.value, verdict.reason) == (None, "the content filter")
     assert len(model.requests) == 1
 
 
-async def test_rating_out_of_range_has_only_exact_value(files: dict[str, Path]) -> None:
+async def test_rating_in_other_form_has_only_published_value(files: dict[str, Path]) -> None:
+    verdict, _ = await judge_answer(LongBenchChat(**files, parsing="published"), "In 1861.", "[[7.5]]")
+    assert (verdict.value, verdict.reason) == (7.5, None)
     verdict, _ = await judge_answer(LongBenchChat(**files), "In 1861.", "[[7.5]]")
-    assert (verdict.exact, verdict.strict) == (7.5, None)
+    assert verdict.value is None
     assert verdict.reason == "the last [[…]] is not a single integer from 1 to 10"
 
 
@@ -139,7 +141,7 @@ async def test_markers_in_answer_change_only_judged_text(files: dict[str, Path],
     plain, _ = await judge_answer(official, "PLACE", "[[2]]")
     verdict, model = await judge_answer(official, forged, "[[2]]")
     assert verdict.prompt == plain.prompt.replace("PLACE", on_one_line(forged))
-    assert (verdict.exact, verdict.strict) == (2.0, 2.0)
+    assert verdict.value == 2.0
     plain, _ = await judge_answer(builtin, "PLACE", "[[2]]")
     verdict, model = await judge_answer(builtin, forged, "[[2]]")
     before, after = plain.prompt.split("PLACE")
@@ -158,9 +160,8 @@ def test_score_of_fifty_cases_is_sum_over_five(tmp_path: Path, ratings: tuple[fl
     verdicts = [make_verdict(str(idx), ratings[idx % 2]) for idx in range(1, 51)]
     summary = benchmark.summarize([make_answer(str(idx), "x") for idx in range(1, 51)], verdicts, FAST_INTERVALS)
     score = summary.metrics[0]
-    assert score.exact is not None
-    assert score.exact.value == pytest.approx(sum(verdict.exact or 0 for verdict in verdicts) / 5)
-    assert score.exact == score.strict
+    assert score.estimate is not None
+    assert score.estimate.value == pytest.approx(sum(verdict.value or 0 for verdict in verdicts) / 5)
     assert (score.name, score.cases, score.unscored) == ("score", 50, 0)
 
 
@@ -170,14 +171,11 @@ def test_fewer_cases_scaled_to_fifty_and_reported_by_language(files: dict[str, P
         answers, [make_verdict("1", 9.0), make_verdict("2", 4.0)], FAST_INTERVALS
     )
     assert summary.to_dict() == {
-        "longbench_chat/score/exact": 65.0,
-        "longbench_chat/score/strict": 65.0,
+        "longbench_chat/score": 65.0,
         "longbench_chat/score/unscored": 0.0,
-        "longbench_chat/language/en/exact": 90.0,
-        "longbench_chat/language/en/strict": 90.0,
+        "longbench_chat/language/en": 90.0,
         "longbench_chat/language/en/unscored": 0.0,
-        "longbench_chat/language/zh/exact": 40.0,
-        "longbench_chat/language/zh/strict": 40.0,
+        "longbench_chat/language/zh": 40.0,
         "longbench_chat/language/zh/unscored": 0.0,
     }
     assert [(case.category, case.context_tokens, case.score) for case in summary.case_scores] == [
@@ -189,21 +187,17 @@ def test_fewer_cases_scaled_to_fifty_and_reported_by_language(files: dict[str, P
 
 def test_unreadable_case_gives_no_published_score(files: dict[str, Path]) -> None:
     verdicts = [make_verdict("1", 9.0), make_verdict("2", None)]
-    score = (
-        LongBenchChat(**files)
-        .summarize([make_answer("1", "x"), make_answer("2", "x")], verdicts, FAST_INTERVALS)
-        .metrics[0]
-    )
-    assert score.exact is None
-    assert score.strict is not None
-    assert (score.strict.value, score.unscored) == (90.0, 1)
+    answers = [make_answer("1", "x"), make_answer("2", "x")]
+    published = LongBenchChat(**files, parsing="published").summarize(answers, verdicts, FAST_INTERVALS).metrics[0]
+    assert published.estimate is None
+    strict = LongBenchChat(**files).summarize(answers, verdicts, FAST_INTERVALS).metrics[0]
+    assert strict.estimate is not None
+    assert (strict.estimate.value, strict.unscored) == (90.0, 1)
 
 
 def make_verdict(case_id: str, value: float | None) -> Verdict:
     metadata = {"score": "none" if value is None else f"{value:g}", "tokens": 110, "official": True}
-    return Verdict(
-        case_id, "answer", "longbench_chat", "", "", "…", value, value, None if value else "?", metadata=metadata
-    )
+    return Verdict(case_id, "answer", "longbench_chat", "", "", "…", value, None if value else "?", metadata=metadata)
 
 
 def test_on_one_line() -> None:
@@ -270,9 +264,8 @@ async def test_builtin_cases_separate_good_from_bad_answers() -> None:
             verdicts = [verdict for (verdict,) in await benchmark.judge(judge, items)]
             assert {verdict.metadata["official"] for verdict in verdicts} == {False}
             score = benchmark.summarize([answer for _, answer in items], verdicts, FAST_INTERVALS).metrics[0]
-            assert score.strict is not None
-            assert score.exact == score.strict
-            means.append(score.strict.value)
+            assert score.estimate is not None
+            means.append(score.estimate.value)
     assert means[0] == 100.0
     assert means[0] > means[1] + 20
     assert means[1] > means[2] + 10
@@ -293,4 +286,4 @@ async def test_official_examples_fill_official_prompt(tmp_path: Path) -> None:
         slots = [text for shot in group for text in (shot["answer"], shot["score"])]
         assert verdict.prompt == template.format("When?", "In 1861.", *slots, "The {} answer")
     assert len(verdicts) == 50
-    assert benchmark.summarize([a for _, a in items], verdicts, FAST_INTERVALS).metrics[0].exact is not None
+    assert benchmark.summarize([a for _, a in items], verdicts, FAST_INTERVALS).metrics[0].estimate is not None

@@ -152,7 +152,7 @@ async def test_turns_judged_once_with_own_prompt_at_temperature_0(bench):
         ("m", "turn 2", "single-math-v1-multi-turn"),
         ("9", "turn 1", "single-v1"),
     ]
-    assert all(verdict.exact == verdict.strict == 6.0 and verdict.judge == "keyword" for verdict in verdicts)
+    assert all(verdict.value == 6.0 and verdict.judge == "keyword" for verdict in verdicts)
     requests = {request.template.removeprefix("mt_bench/"): request.slots for request, _ in model.requests}
     assert requests["single-math-v1"] == {"question": "1 + 1?", "answer": "said m/1", "ref_answer_1": "It is 2."}
     assert requests["single-math-v1-multi-turn"] == {
@@ -171,24 +171,30 @@ async def test_unreadable_judgment_not_retried_excluded_and_counted(bench):
     by_text = {"[Assistant's answer]\nsaid 7/1": "It is [[4]].", "second answer]\nsaid 7/2": "Seven of ten."}
     _, verdicts, model = await judge_bench(bench, by_text | {"said 9/1": "[8]"}, "[[10]] it says; [[5]]")
     assert len(model.requests) == 5
-    assert [verdict.exact for verdict in verdicts] == [4.0, None, 10.0, 10.0, 8.0]
-    assert [verdict.strict for verdict in verdicts] == [4.0, None, None, None, None]
+    assert [verdict.value for verdict in verdicts] == [4.0, None, None, None, None]
     assert verdicts[1].reason == "no [[rating]] in the judgment: …Seven of ten."
     assert verdicts[1].judgment == "Seven of ten."
     metrics = bench.summarize([], verdicts, INTERVALS).to_dict()
     assert {name: value for name, value in metrics.items() if "category" not in name} == {
-        "mt_bench/score/exact": (4 + 10 + 10 + 8) / 4,
-        "mt_bench/score/strict": 4.0,
+        "mt_bench/score": 4.0,
         "mt_bench/score/unscored": 4.0,
-        "mt_bench/turn_1/exact": (4 + 10 + 8) / 3,
-        "mt_bench/turn_1/strict": 4.0,
+        "mt_bench/turn_1": 4.0,
         "mt_bench/turn_1/unscored": 2.0,
-        "mt_bench/turn_2/exact": 10.0,  # of one row: the other is dropped
         "mt_bench/turn_2/unscored": 2.0,
     }
-    assert metrics["mt_bench/category/math/exact"] == 10.0
-    assert metrics["mt_bench/category/stem/exact"] == 8.0
     assert metrics["mt_bench/category/writing/unscored"] == 1.0
+
+
+async def test_published_parsing_takes_first_rating_and_drops_unreadable_judgments(files):
+    bench = MtBench(files / "question.jsonl", references=files / "gpt-4.jsonl", parsing="published")
+    by_text = {"[Assistant's answer]\nsaid 7/1": "It is [[4]].", "second answer]\nsaid 7/2": "Seven of ten."}
+    _, verdicts, _ = await judge_bench(bench, by_text | {"said 9/1": "[8]"}, "[[10]] it says; [[5]]")
+    assert [verdict.value for verdict in verdicts] == [4.0, None, 10.0, 10.0, 8.0]
+    metrics = bench.summarize([], verdicts, INTERVALS).to_dict()
+    assert metrics["mt_bench/score"] == (4 + 10 + 10 + 8) / 4
+    assert metrics["mt_bench/turn_1"] == (4 + 10 + 8) / 3
+    assert metrics["mt_bench/turn_2"] == 10.0  # of one row: the other is dropped
+    assert metrics["mt_bench/score/unscored"] == 1
 
 
 async def test_refused_question_has_reason(bench):
@@ -199,7 +205,7 @@ async def test_refused_question_has_reason(bench):
     answers = await bench.answer(EchoChatClient(), bench.cases)
     async with Judge.from_model(Refusing({}, ""), JudgeConfig(max_attempts=1)) as judge:
         ((first, _), *_) = await bench.judge(judge, [(bench.cases[0], answers[0])])
-    assert (first.exact, first.strict, first.reason) == (None, None, "the content filter was triggered")
+    assert (first.value, first.reason) == (None, "the content filter was triggered")
 
 
 async def test_case_score_is_mean_of_turns(bench):
@@ -239,9 +245,8 @@ async def test_pair_judged_in_both_orders(pairwise_bench):
     ]
     of_7 = [verdict for verdict in verdicts if verdict.case_id == "7"]
     first, second = (verdict for verdict in of_7 if verdict.part.startswith("turn 1 against"))
-    assert (first.part, first.exact, first.strict) == ("turn 1 against vicuna", 1.0, 1.0)
-    # The second game's judgment is "[[B]] [[C]]": B, who is the model there, for the published code alone.
-    assert (second.part, second.exact, second.strict) == ("turn 1 against vicuna, swapped", 1.0, None)
+    assert (first.part, first.value) == ("turn 1 against vicuna", 1.0)
+    assert (second.part, second.value) == ("turn 1 against vicuna, swapped", None)
     assert second.reason == "several verdicts: [[B]], [[C]]"
     assert len({(verdict.case_id, verdict.part) for verdict in verdicts}) == len(verdicts) == 15
 
@@ -266,11 +271,10 @@ async def test_two_games_give_one_outcome(tmp_path, write_lines, first, second, 
     _, verdicts, _ = await judge_bench(bench, by_text, "[[5]]")
     metrics = bench.summarize([], verdicts, INTERVALS).to_dict()
     names = ("win_rate_adjusted", "win_rate", "loss_rate")
-    for mode in ("exact", "strict"):
-        values = tuple(metrics.get(f"mt_bench/pairwise/{name}/{mode}") for name in names)
-        assert values == (points or (None, None, None))
+    values = tuple(metrics.get(f"mt_bench/pairwise/{name}") for name in names)
+    assert values == (points or (None, None, None))
     assert metrics["mt_bench/pairwise/win_rate_adjusted/unscored"] == (points is None)
-    assert metrics["mt_bench/score/exact"] == 5.0  # games are no ratings
+    assert metrics["mt_bench/score"] == 5.0  # games are no ratings
 
 
 async def test_markers_in_answer_change_only_judged_text(pairwise_bench):
@@ -327,9 +331,9 @@ async def test_offline_judge_prefers_real_to_empty_answers():
 
     poor = await figures(await bench.answer(EchoChatClient(), bench.cases))
     fair = await figures(bench.read_answers(plain))
-    assert poor["mt_bench/score/strict"] < 3 < 5 < fair["mt_bench/score/strict"]
-    assert poor["mt_bench/pairwise/win_rate_adjusted/strict"] < 0.1
-    assert fair["mt_bench/pairwise/win_rate_adjusted/strict"] == 0.5  # against itself
+    assert poor["mt_bench/score"] < 3 < 5 < fair["mt_bench/score"]
+    assert poor["mt_bench/pairwise/win_rate_adjusted"] < 0.1
+    assert fair["mt_bench/pairwise/win_rate_adjusted"] == 0.5  # against itself
     assert poor["mt_bench/score/unscored"] == 0
 
 

@@ -31,11 +31,17 @@ def answer_row(question, *turns, **changes):
 
 
 @pytest.fixture
-def bench(tmp_path, write_lines):
+def parsing():
+    """Published parsing takes the values of the rows, as `show_result` does."""
+    return "published"
+
+
+@pytest.fixture
+def bench(tmp_path, write_lines, parsing):
     questions = write_lines(tmp_path / "question.jsonl", QUESTIONS)
     references = write_lines(tmp_path / "gpt-4.jsonl", [answer_row(101, "Ann.", "She was first.")])
     rival = write_lines(tmp_path / "vicuna.jsonl", [answer_row(81, "v", "w"), answer_row(101, "x", "y")])
-    return MtBench(questions, references=references, baseline=rival)
+    return MtBench(questions, references=references, baseline=rival, parsing=parsing)
 
 
 def read_rows(path):
@@ -50,22 +56,22 @@ def make_answers(turns=("one", "two")):
     return [Answer(name, turns, (1, 1), ("stop", "stop"), (4, 9), False, 2.0) for name in ("81", "101")]
 
 
-def make_rating(case, turn, judgment, exact, strict):
+def make_rating(case, turn, judgment, value):
     metadata = {"turn": turn, "prompt": "single-v1", "official": True}
-    return Verdict(case, f"turn {turn}", "t", "", "asked", judgment, exact, strict, None, "gpt-4", 3.0, metadata)
+    return Verdict(case, f"turn {turn}", "t", "", "asked", judgment, value, None, "gpt-4", 3.0, metadata)
 
 
-def make_game(case, turn, order, exact, judgment=""):
+def make_game(case, turn, order, value, judgment=""):
     part = f"turn {turn} against vicuna" + (", swapped" if order == 2 else "")
     metadata = {"turn": turn, "opponent": "vicuna", "order": order, "prompt": "pair-v2", "official": True}
-    return Verdict(case, part, "t", "", "asked", judgment, exact, exact, None, "gpt-4", 3.0, metadata)
+    return Verdict(case, part, "t", "", "asked", judgment, value, None, "gpt-4", 3.0, metadata)
 
 
 RATINGS = [
-    make_rating("81", 1, "[[7]]", 7.0, 7.0),
-    make_rating("81", 2, "[[8.5]]", 8.5, 8.5),
-    make_rating("101", 1, "none", None, None),
-    make_rating("101", 2, "[[2]]", 2.0, 2.0),
+    make_rating("81", 1, "[[7]]", 7.0),
+    make_rating("81", 2, "[[8.5]]", 8.5),
+    make_rating("101", 1, "none", None),
+    make_rating("101", 2, "[[2]]", 2.0),
 ]
 GAMES = [  # won both; the orders disagree; an error; lost both
     *(make_game("81", 1, 1, 1.0, "[[A]]"), make_game("81", 1, 2, 1.0, "[[B]]")),
@@ -129,10 +135,10 @@ def test_written_files_read_by_fastchat(bench, tmp_path):
         ("model_2", "model_2"),
     ]
     metrics = bench.summarize(make_answers(), [*RATINGS, *GAMES], INTERVALS).to_dict()
-    assert show_single(single, "dpo") == [metrics[f"mt_bench/{name}/exact"] for name in ("turn_1", "turn_2", "score")]
+    assert show_single(single, "dpo") == [metrics[f"mt_bench/{name}"] for name in ("turn_1", "turn_2", "score")]
     assert show_single(single, "dpo") == [7.0, 5.25, 17.5 / 3]
     names = ("win_rate", "loss_rate", "win_rate_adjusted")
-    assert show_pairwise(pair, "dpo") == [metrics[f"mt_bench/pairwise/{name}/exact"] for name in names]
+    assert show_pairwise(pair, "dpo") == [metrics[f"mt_bench/pairwise/{name}"] for name in names]
     assert show_pairwise(pair, "dpo") == [1 / 3, 1 / 3, 0.5]
 
 
@@ -150,7 +156,7 @@ def test_judgments_read_back_give_same_figures(bench, tmp_path):
 def test_second_judgment_replaces_rows_of_model_only(bench, tmp_path):
     bench.write_files(tmp_path, make_answers(), [*RATINGS, *GAMES], model="sft")
     bench.write_files(tmp_path, make_answers(), RATINGS, model="dpo")
-    bench.write_files(tmp_path, make_answers(), [make_rating("81", 1, "[[9]]", 9.0, 9.0)], model="sft")
+    bench.write_files(tmp_path, make_answers(), [make_rating("81", 1, "[[9]]", 9.0)], model="sft")
     folder = tmp_path / "mt_bench" / "model_judgment"
     assert [(row["model"], row["score"]) for row in read_rows(folder / "gpt-4_single.jsonl")] == [
         ("dpo", 7),
@@ -194,7 +200,8 @@ def test_answers_of_other_models_use_first_choice_and_last_row(bench, tmp_path, 
     ]
 
 
-def test_judgments_of_other_models_count_as_in_show_result(bench, tmp_path, write_lines):
+@pytest.mark.parametrize(("parsing", "score", "unscored"), [("published", 5.5, 1), ("strict", 8.0, 2)])
+def test_judgments_of_other_models_read(bench, tmp_path, write_lines, score, unscored):
     row = {"question_id": 81, "model": "dpo", "judge": ["gpt-4", "single-v1"], "judgment": "[[3]] or [[4]]"}
     row |= {"user_prompt": "?", "score": 3, "turn": 1, "tstamp": 1.0}
     again = row | {"score": 8, "judgment": "[[8]]"}
@@ -204,7 +211,7 @@ def test_judgments_of_other_models_count_as_in_show_result(bench, tmp_path, writ
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
     assert [verdict.part for verdict in read] == ["turn 1", "turn 1, repeat 1", "turn 2"]
     figure = bench.summarize([], read, INTERVALS).metrics[0]
-    assert (figure.exact.value, figure.strict.value, figure.unscored) == (5.5, 8.0, 2)
+    assert (figure.estimate.value, figure.unscored) == (score, unscored)
 
 
 def test_pair_with_model_as_model_2(bench, tmp_path, write_lines):
@@ -215,11 +222,11 @@ def test_pair_with_model_as_model_2(bench, tmp_path, write_lines):
     write_lines(folder / "gpt-4_pair.jsonl", [row, row | {"model_2": "other", "g1_winner": "nonsense"}])
     write_lines(folder / "gpt-4_single.jsonl", [{"model": "other"}])
     read = bench.read_judgments(tmp_path, model="dpo", judge="gpt-4")
-    assert [(verdict.part, verdict.exact, verdict.strict) for verdict in read] == [
-        ("turn 1 against vicuna, swapped", 1.0, 1.0),
-        ("turn 1 against vicuna", 1.0, 1.0),
+    assert [(verdict.part, verdict.value) for verdict in read] == [
+        ("turn 1 against vicuna, swapped", 1.0),
+        ("turn 1 against vicuna", 1.0),
     ]
-    assert bench.summarize([], read, INTERVALS).to_dict()["mt_bench/pairwise/win_rate/exact"] == 1.0
+    assert bench.summarize([], read, INTERVALS).to_dict()["mt_bench/pairwise/win_rate"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,15 @@
 import pytest
 
 from longreward.benchmarks.mt_bench.judge import (
-    parse_exact_rating,
-    parse_exact_winner,
+    parse_published_rating,
+    parse_published_winner,
     parse_strict_rating,
     parse_strict_winner,
 )
 
 
 @pytest.mark.parametrize(
-    ("judgment", "exact", "strict"),
+    ("judgment", "published", "strict"),
     [
         ("Well progress.\n\nRating: [[7]]", 7.0, 7.0),
         ("Rating: [[7.5]]", 7.5, 7.5),
@@ -32,8 +32,8 @@ from longreward.benchmarks.mt_bench.judge import (
         ("", None, None),
     ],
 )
-def test_parse_rating_exact_and_strict(judgment, exact, strict):
-    assert parse_exact_rating(judgment) == exact
+def test_parse_rating_published_and_strict(judgment, published, strict):
+    assert parse_published_rating(judgment) == published
     assert parse_strict_rating(judgment)[0] == strict
     assert (parse_strict_rating(judgment)[1] is None) == (strict is not None)
 
@@ -52,7 +52,7 @@ def test_unreadable_rating_has_reason(judgment, reason):
 
 
 @pytest.mark.parametrize(
-    ("judgment", "exact", "strict"),
+    ("judgment", "published", "strict"),
     [
         ("Both are good. [[A]]", "A", "A"),
         ("[[B]]", "B", "B"),
@@ -64,7 +64,7 @@ def test_unreadable_rating_has_reason(judgment, reason):
         ("", "error", "error"),
     ],
 )
-def test_parse_winner_exact_and_strict(judgment, exact, strict):
-    assert parse_exact_winner(judgment) == exact
+def test_parse_winner_published_and_strict(judgment, published, strict):
+    assert parse_published_winner(judgment) == published
     assert parse_strict_winner(judgment)[0] == strict
     assert (parse_strict_winner(judgment)[1] is None) == (strict != "error")
