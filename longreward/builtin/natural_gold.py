@@ -3,13 +3,13 @@
     >>> measure_natural("The committee met on May 3rd.", row)     # the document: "held on 3 May"
     GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.0)
 
-The claims of a response are its distinct sentences with a name, a date, a time, a number or a value of a fact. A claim
-is unsupported if
+The claims of a response are its distinct sentences with a name, a date, a time, a number that the question does not
+have, or with a value of a fact. A claim is unsupported if
 
 - it has a name, date, time or number that neither the document nor the question has, or first and last name of two
   different people; or
 - it states a fact of the document with a wrong value: another value of the same kind next to a word for the fact's
-  attribute, or the values of two entities exchanged.
+  attribute or in a list of the asked items, the values of two entities exchanged, or two values joined by "or".
 
 A fact is recalled if a sentence has its value in any form ("May 3rd", "thirty-eight", "Voss"), not negated, not next to
 another entity's name, and if no sentence states another value of the fact. A superseded value may be named as one
@@ -27,7 +27,7 @@ from itertools import pairwise
 from typing import Any
 
 from longreward.builtin.gold import GoldMeasures
-from longreward.builtin.mentions import find_figures, find_names, split_sentences, words_of
+from longreward.builtin.mentions import find_figures, find_mentions, find_names, split_sentences, words_of
 from longreward.builtin.natural_documents import NaturalFact
 
 _CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas|then)\b|\b(?:and|but|while|whereas|then|than)\b|,(?!\d)")
@@ -40,7 +40,6 @@ _SUPERSEDED = re.compile(
 )
 _CONTEXT_CHARACTERS = 45  # before a value, in which a negation or a word for a superseded value counts
 _BARE_WORDS = 8
-"""A sentence of at most this many words is an answer to the question even if it repeats none of its words."""
 _ARTICLES = re.compile(r"^(?:an?|the|my|his|her|their|our)\s+", re.IGNORECASE)
 _FUNCTION_WORDS = frozenset(words_of("a an the of in on at to for by with and or my his her their our from is was"))
 
@@ -70,6 +69,11 @@ class NaturalGoldRow:
         return frozenset((figure.kind, figure.value) for figure in find_figures(f"{self.context}\n{self.query}"))
 
     @cached_property
+    def query_mentions(self) -> frozenset[tuple[str, str]]:
+        """The names and figures of the question."""
+        return frozenset(find_mentions(self.query))
+
+    @cached_property
     def first_and_last_names(self) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         """First names, last names and full names of the people, in lower case."""
         full = [name.lower() for name in self.people]
@@ -87,8 +91,10 @@ def measure_natural(response: str, row: NaturalGoldRow) -> GoldMeasures:
     if not claims:
         return GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
     recalled = [fact for fact in row.facts if _is_recalled(fact, claims)]
-    unsupported = [claim for claim in claims if claim.is_unsupported]
-    unasked = [claim for claim in claims if not claim.is_unsupported and not any(map(claim.positions, row.facts))]
+    unsupported = [
+        claim for claim in claims if claim.is_unsupported or (not recalled and claim.answers_with_another_figure)
+    ]
+    unasked = [claim for claim in claims if claim not in unsupported and not any(map(claim.positions, row.facts))]
     recall = len(recalled) / len(row.facts)
     return GoldMeasures(
         recall=recall,
@@ -117,7 +123,14 @@ class _Sentence:
 
     @property
     def is_claim(self) -> bool:
-        return bool(self._figures or self._names or any(map(self.positions, self._row.document_facts)))
+        """Whether the sentence says more than the question: it has another name or figure, or a value of a fact."""
+        query = self._row.query_mentions
+        return (
+            any((figure.kind, figure.value) not in query for figure in self._figures)
+            or any(("name", word) not in query for run in self._names for word in run)
+            or any(map(self.positions, self._row.facts))
+            or any(self.positions(fact) for fact in self._row.document_facts if fact.value not in self._row.query)
+        )
 
     @property
     def is_unsupported(self) -> bool:
@@ -126,8 +139,21 @@ class _Sentence:
             or any(word not in self._row.words for run in self._names for word in run)
             or self._mixes_names()
             or any(self._has_wrong_value(fact) for fact in self._row.document_facts)
-            or any(self._is_exchanged(fact) for fact in self._row.facts)
+            or any(self._is_exchanged(fact) or self._is_hedged(fact) for fact in self._row.facts)
+            or (self._row.kind == "list" and self._lists_wrong_item())
         )
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether the sentence is short: an answer even if it repeats no word of the question ("2 April.")."""
+        return len(words_of(self.text)) <= _BARE_WORDS
+
+    @property
+    def answers_with_another_figure(self) -> bool:
+        """Whether the sentence answers a question for one figure with others ("16 August" for "How many …?")."""
+        fact, *others = self._row.facts
+        asks_for_figure = not others and fact.kind in ("date", "time", "number")
+        return asks_for_figure and self._is_bare and bool(self._figures) and not self.positions(fact)
 
     def positions(self, fact: NaturalFact) -> list[int]:
         """Return where the sentence has the fact's value."""
@@ -143,28 +169,42 @@ class _Sentence:
 
     def contradicts(self, fact: NaturalFact) -> bool:
         """Return whether the sentence gives another value for the fact, as its only one or as an alternative."""
-        return self._has_wrong_value(fact) or any(
+        return self._has_wrong_value(fact) or self._is_hedged(fact)
+
+    def _is_hedged(self, fact: NaturalFact) -> bool:
+        return any(
             re.search(r"\bor\b", self._lower[min(right, wrong) : max(right, wrong)])
             for right in self.positions(fact)
             for value in fact.wrong
             for wrong in self._find(value, fact.kind)
         )
 
+    def _lists_wrong_item(self) -> bool:
+        """Return whether the sentence has an asked item and, as another one, a wrong value."""
+        items = {position for fact in self._row.facts for position in self.positions(fact)}
+        return bool(items) and any(
+            not self._has_owner(position)
+            for fact in self._row.facts
+            for value in fact.wrong
+            for position in self._find(value, fact.kind)
+            if position not in items
+        )
+
+    def _has_owner(self, position: int) -> bool:
+        """Return whether the value belongs to another fact that the sentence is about ("the budget of £900")."""
+        owners = [fact for fact in self._row.document_facts if position in self.positions(fact)]
+        return any(self._mentions((*owner.cues, *owner.subjects)) for owner in owners)
+
     def _has_wrong_value(self, fact: NaturalFact) -> bool:
         if self.positions(fact):
             return False
-        asked = fact in self._row.facts
-        bare = asked and len(self._row.facts) == 1 and len(words_of(self.text)) <= _BARE_WORDS
+        bare = self._row.facts == (fact,) and self._is_bare
         if not bare and not self._mentions(fact.cues):
             return False
-        for position in self._other_values(fact):
-            if _SUPERSEDED.search(self._before(position)):
-                continue
-            owners = [other for other in self._row.document_facts if position in self.positions(other)]
-            # "The budget of £900 was spent": the value belongs to another fact that the sentence is about.
-            if not any(self._mentions((*owner.cues, *owner.subjects)) for owner in owners):
-                return True
-        return False
+        return any(
+            not _SUPERSEDED.search(self._before(position)) and not self._has_owner(position)
+            for position in self._other_values(fact)
+        )
 
     def _other_values(self, fact: NaturalFact) -> Iterator[int]:
         """Yield where values contradict the fact: those listed as wrong, or any other figure if it alone is asked."""

@@ -7,10 +7,19 @@ from pathlib import Path
 import pytest
 
 from longreward.builtin.mentions import find_mentions, words_of
-from longreward.builtin.natural_corpus import sample_natural_questions, write_natural_corpus
+from longreward.builtin.natural_corpus import (
+    main,
+    read_natural_gold,
+    sample_natural_questions,
+    write_natural_corpus,
+)
 from longreward.builtin.natural_documents import NaturalDocument, genre_names, make_natural_document
 from longreward.builtin.natural_gold import NaturalGoldRow, measure_natural
 from longreward.builtin.natural_values import MEN, SURNAMES, TOWNS, WOMEN, Part
+from longreward.data.formats import read_examples
+from longreward.data.prepare import PrepareConfig, prepare
+from longreward.errors import DataError
+from longreward.evaluation.measures import load_gold_measures
 
 DOCUMENTS = [(part, number) for part in ("train", "heldout") for number in range(40)]
 TOKENS_PER_WORD = 1.35  # SmolLM2's tokenizer on these texts
@@ -126,6 +135,41 @@ def test_the_bytes_are_the_same_on_every_machine(tmp_path: Path) -> None:
     written = write_natural_corpus(tmp_path, train=12, heldout=12)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (written.corpus, written.gold)]
     assert digests == ["246b2298c197053b", "e9d1f72166a06beb"]
+
+
+def test_prepare_and_evaluate_read_both_files(tmp_path: Path) -> None:
+    written = write_natural_corpus(tmp_path / "data/raw/natural", train=20, heldout=10, questions_per_document=2)
+    config = PrepareConfig(
+        source="data/raw/natural/corpus.jsonl",
+        preference_share=0.5,
+        heldout_share=0,
+        heldout_documents="heldout-*",
+    )
+    report = prepare(config, lambda context, query: 1, root=tmp_path, out=tmp_path / "out")
+    assert (report.splits["heldout"], sum(report.splits.values()), report.rejected) == (20, 60, {})
+    measure = load_gold_measures(written.gold)
+    for example in read_examples(tmp_path / "out" / "heldout.jsonl"):
+        assert example.document_id.startswith("heldout-")
+        assert measure(example.id, example.answer or "") == {"recall": 1.0, "unsupported": 0.0, "exact": 1.0}
+    assert measure("60", "") is None
+
+
+def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:
+    written = write_natural_corpus(tmp_path, train=1, heldout=0, questions_per_document=2)
+    first, second = written.gold.read_text(encoding="utf-8").splitlines()
+    written.gold.write_text(first + "\n" + second.replace('"people"', '"persons"') + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"gold\.jsonl, line 2: not a row of gold.jsonl \(KeyError\('people'\)\)"):
+        load_gold_measures(written.gold)
+
+
+def test_the_command_writes_both_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--out", str(tmp_path), "--train", "2", "--heldout", "1", "--kinds", "single", "two"]
+    monkeypatch.setattr("sys.argv", ["natural_corpus", *arguments])
+    main()
+    assert capsys.readouterr().out.startswith("12 questions on 3 documents")
+    assert {row.kind for row in read_natural_gold(tmp_path / "gold.jsonl").values()} == {"single", "two"}
 
 
 def gold_row(document: NaturalDocument, query: str) -> NaturalGoldRow:

@@ -35,10 +35,8 @@ COST = NaturalFact("bridge", "cost", "£1,400", "number", "It cost £1,400.", ()
 FACTS = (OPENED, DESIGNER, CAUSE, NORTH, SOUTH, BUDGET, COST)
 
 
-def row(*facts: NaturalFact) -> NaturalGoldRow:
-    return NaturalGoldRow(
-        0, "single", "news_report", "What about it?", "", facts, FACTS, ("Mara Voss", "Ivo Lang"), TEXT
-    )
+def row(*facts: NaturalFact, kind: str = "single", query: str = "What about the footbridge?") -> NaturalGoldRow:
+    return NaturalGoldRow(0, kind, "news_report", query, "", facts, FACTS, ("Mara Voss", "Ivo Lang"), TEXT)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +133,31 @@ def test_an_invented_number_in_a_second_sentence_is_half_of_the_claims() -> None
     assert measures == GoldMeasures(1.0, 0.5, exact=False, unasked=0.0)
     repeated = measure_natural("It opened on 3 May. " * 9 + "About 77 dogs barked.", row(OPENED))
     assert repeated.unsupported == 0.5
+
+
+def test_an_echo_of_the_question_is_no_claim() -> None:
+    asked = row(NORTH, query="Did more people come at North Bank?")
+    assert measure_natural("Did more people come at North Bank?", asked) == GoldMeasures(0.0, 1.0, False, 0.0)
+    assert measure_natural("The question is about North Bank. At North Bank, 38 people came.", asked).exact
+
+
+def test_an_answer_with_a_figure_of_another_kind_is_wrong() -> None:
+    assert measure_natural("The answer is: 3 May.", row(NORTH)).unsupported == 1.0
+    assert measure_natural("At North Bank 38 came. They came at 7:40.", row(NORTH)).unsupported == 0.0
+
+
+def test_an_item_that_does_not_belong_to_a_list_is_wrong() -> None:
+    asked = row(NORTH, SOUTH, OPENED, kind="list")
+    assert measure_natural("38, 1,250 and 3 May.", asked).exact
+    assert measure_natural("38, 1,250, 2 April and 3 May.", asked).unsupported == 1.0
+    assert (
+        measure_natural("38 and 1,250 came, and it opened on 3 May; 2 April was planned first.", row(OPENED)).recall
+        == 1
+    )
+
+
+def test_two_values_joined_by_or_are_unsupported() -> None:
+    assert measure_natural("It opened on 3 May or 2 April.", row(OPENED)).unsupported == 1.0
 
 
 def test_mentions_of_figures() -> None:
