@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_sizes import TINY_SIZES
 
 # Under `nohup`, or in the background of a script, SIGINT is ignored, and every child process would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -95,16 +96,11 @@ def _save(folder: Path, *, seed: int = 0, window: int = 256, template: str | Non
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(WORDS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=window,
         bos_token_id=2,
         eos_token_id=3,
         pad_token_id=1,
-        initializer_range=0.3,
+        **TINY_SIZES,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     _make_tokenizer(template=template).save_pretrained(folder)

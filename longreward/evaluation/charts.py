@@ -19,9 +19,9 @@ Series = Mapping[str, Mapping[str, Estimate]]
 """Series name -> group name -> estimate."""
 
 
-def bars(title: str, panels: Mapping[str, Series], *, top: float) -> "Figure":
-    """Draw one panel of grouped bars below the other, on an axis from 0 to `top`, with intervals as error bars."""
-    figure, axes = _panels(title, len(panels))
+def draw_bars(title: str, panels: Mapping[str, Series], *, top: float) -> "Figure":
+    """Draw one panel of grouped bars per entry, on an axis from 0 to `top`, with intervals as error bars."""
+    figure, axes = _create_panels(title, len(panels))
     for axis, (panel_title, series) in zip(axes, panels.items(), strict=True):
         groups = list(dict.fromkeys(group for values in series.values() for group in values))
         width = 0.8 / max(len(series), 1)
@@ -41,14 +41,14 @@ def bars(title: str, panels: Mapping[str, Series], *, top: float) -> "Figure":
     return figure
 
 
-def histograms(
+def draw_histograms(
     title: str, panels: Mapping[str, Mapping[str, Sequence[float]]], unit: str, *, bins: int = 20
 ) -> "Figure":
-    """Draw one panel per entry: the share of each series' values in common bins."""
-    figure, axes = _panels(title, len(panels))
+    """Draw one panel per entry with the share of the values of each series in common bins."""
+    figure, axes = _create_panels(title, len(panels))
     for axis, (panel_title, series) in zip(axes, panels.items(), strict=True):
-        everything = [value for values in series.values() for value in values]
-        limits = (min(everything), max(everything)) if everything else (0.0, 1.0)
+        all_values = [value for values in series.values() for value in values]
+        limits = (min(all_values), max(all_values)) if all_values else (0.0, 1.0)
         for index, (name, values) in enumerate(series.items()):
             # `density=True` would scale by the width of the bins; these weights give shares.
             weights = [1 / len(values) for _ in values]
@@ -60,11 +60,11 @@ def histograms(
     return figure
 
 
-def differences(title: str, columns: Mapping[str, Mapping[str, tuple[Estimate, int]]]) -> "Figure":
+def draw_differences(title: str, columns: Mapping[str, Mapping[str, tuple[Estimate, int]]]) -> "Figure":
     """Draw one column of differences per entry, with intervals, over common rows.
 
     Args:
-        columns: Title -> row -> (difference, 1 if it is shown to be better, -1 if worse, 0 otherwise).
+        columns: Title -> row -> (difference, 1 if significantly better, -1 if significantly worse, else 0).
     """
     from matplotlib.figure import Figure
 
@@ -78,16 +78,16 @@ def differences(title: str, columns: Mapping[str, Mapping[str, tuple[Estimate, i
             errors = [[difference.value - difference.low], [difference.high - difference.value]]
             axis.errorbar([difference.value], [rows.index(row)], xerr=errors, fmt="o", color=color)
         # A symmetric axis has zero in the middle of every column.
-        reach = max((abs(limit) for limit in axis.get_xlim()), default=1.0)
+        limit = max(abs(bound) for bound in axis.get_xlim())
         axis.axvline(0, color="#999", linewidth=1)
-        axis.set(title=column_title, xlim=(-reach, reach))
+        axis.set(title=column_title, xlim=(-limit, limit))
         axis.locator_params(axis="x", nbins=5)
     axes[0].set_yticks(range(len(rows)), rows)
     axes[0].set_ylim(len(rows) - 0.5, -0.5)  # the first row at the top
     return figure
 
 
-def _panels(title: str, count: int) -> "tuple[Figure, list[Any]]":
+def _create_panels(title: str, count: int) -> "tuple[Figure, list[Any]]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * count + 0.6), layout="constrained")

@@ -28,7 +28,7 @@ def figures(evaluation: Evaluation, measured: Iterable[AnswerMeasures]) -> "dict
             by_model = lengths.setdefault(answer.decoding, {label: [] for label in MODEL_LABELS.values()})
             by_model[MODEL_LABELS[answer.role]].append(answer.values["tokens"])
     if lengths:
-        by_name["lengths.svg"] = charts.histograms("Answer lengths, SFT and DPO", lengths, "tokens")
+        by_name["lengths.svg"] = charts.draw_histograms("Answer lengths, SFT and DPO", lengths, "tokens")
     return by_name
 
 
@@ -47,4 +47,4 @@ def _bars(evaluation: Evaluation, measures: Sequence[Measure], title: str, *, to
     for (role, decoding), estimates in evaluation.means.items():
         values: dict[str, Estimate] = {measure: estimates[measure] for measure in measures if measure in estimates}
         panels.setdefault(decoding, {})[MODEL_LABELS[role]] = values
-    return charts.bars(title, panels, top=top)
+    return charts.draw_bars(title, panels, top=top)

@@ -24,11 +24,11 @@ class CheckConfig(Config):
     """Thresholds of the judge validation before the score stage. `check: require` alone sets the gate."""
 
     gate: Literal["off", "warn", "require"] = "off"
-    """`warn`: the score stage checks the judge first and says what is wrong; `require`: it stops there. Once for each
+    """`warn`: the score stage checks the judge first and logs failures; `require`: it stops at a failure. Once for each
     configuration of the judge and its prompts; `longreward judge-check` shows the same report."""
 
     quick: bool = False
-    """About 60 calls in place of about 400: one question, some ratings repeated once, one dimension a probe."""
+    """About 60 calls in place of about 400: one question, some ratings repeated once, one dimension per attack."""
 
     min_repeat: float = Field(0.8, ge=0, le=1)
     """Share of verdicts that must stay within 1 point of each other when the same is asked again."""
@@ -39,8 +39,8 @@ class CheckConfig(Config):
     margin: float = Field(2.0, ge=0, le=10)
     """Points by which an attack may raise a bad answer's score in any dimension."""
 
-    max_failed_probes: int = Field(0, ge=0)
-    """Attacks that may raise it by more."""
+    max_successful_attacks: int = Field(0, ge=0)
+    """Attacks that may raise a bad answer by more than the margin before the judge fails."""
 
     @model_validator(mode="before")
     @classmethod

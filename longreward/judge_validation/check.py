@@ -135,7 +135,7 @@ def _repeatability(rounds: Sequence[Scores], queries: Sequence[RewardQuery]) -> 
     return Repeatability(
         verdicts=len(queries),
         repeats=len(rounds),
-        within_a_point=sum(spread <= 1 for spread in spreads) / len(queries),
+        within_one_point=sum(spread <= 1 for spread in spreads) / len(queries),
         equal=sum(spread == 0 for spread in spreads) / len(queries),
         spread=sum(spreads) / len(spreads) if spreads else 0.0,
     )

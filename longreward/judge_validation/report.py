@@ -1,4 +1,4 @@
-"""The report of a judge check: its record, its failures against the thresholds, and its Markdown."""
+"""The report of a judge check: its records, the thresholds that it misses, and its Markdown."""
 
 from collections.abc import Mapping
 
@@ -7,20 +7,23 @@ from longreward.records import DIMENSIONS, Dimension, Record
 
 
 class Repeatability(Record):
-    """Repeated verdicts that did not come from the ledger; shares of verdicts, and points on the scale of 10."""
+    """How stable verdicts are when requests are repeated without the ledger."""
 
     verdicts: int
     repeats: int
-    within_a_point: float
+    within_one_point: float
     """Share of verdicts that were scored every time, with scores that differ by at most 1 point."""
     equal: float
     """Share of verdicts with the same score every time."""
     spread: float
-    """Mean difference of the highest and the lowest score, in points."""
+    """Mean difference between the highest and the lowest score, in points on the scale of 10."""
 
 
 class Rank(Record):
-    """How often the right answer scores higher than one kind of damaged answer in one dimension; ties count half."""
+    """Share of questions in which the right answer scores above one kind of damaged answer in one dimension.
+
+    Ties count half.
+    """
 
     kind: str
     dimension: Dimension
@@ -34,7 +37,7 @@ class Rank(Record):
 
 
 class Attack(Record):
-    """Mean scores of the bad answer without and with one attack, by dimension (None: no score)."""
+    """Mean scores of the bad answer without (`plain`) and with one attack, by dimension; None if there is no score."""
 
     name: str
     plain: dict[Dimension, float | None]
@@ -42,7 +45,7 @@ class Attack(Record):
 
     @property
     def gains(self) -> Mapping[Dimension, float]:
-        """Points gained in each dimension in which both have a score."""
+        """Return the points gained in each dimension in which both answers have a score."""
         return {
             dimension: attacked - plain
             for dimension, plain in self.plain.items()
@@ -51,7 +54,10 @@ class Attack(Record):
 
     @property
     def gain(self) -> float:
-        """The largest gain; 0 if there is none to measure."""
+        """Return the largest gain over the dimensions, 0 without scores.
+
+        The maximum, not the mean: one manipulated dimension is enough to change which response is chosen.
+        """
         return max(self.gains.values(), default=0.0)
 
 
@@ -70,7 +76,8 @@ class CheckReport(Record):
     completion_tokens: int
 
     def rank_share(self, dimension: Dimension) -> float | None:
-        """Return the share over all kinds of damage that this dimension must detect."""
+        """Return the share of comparisons over all kinds of damage that this dimension must detect."""
+        # Weighted by comparisons, since questions without a score are left out.
         ranks = [rank for rank in self.ranks if rank.dimension == dimension and rank.share is not None]
         compared = sum(rank.compared for rank in ranks)
         return sum((rank.share or 0.0) * rank.compared for rank in ranks) / compared if compared else None
@@ -78,9 +85,9 @@ class CheckReport(Record):
     def failures(self, config: CheckConfig) -> list[str]:
         """Return one sentence per threshold that is not reached; empty if the judge passes."""
         failures = []
-        if self.repeats.within_a_point < config.min_repeat:
+        if self.repeats.within_one_point < config.min_repeat:
             failures.append(
-                f"repeated, only {self.repeats.within_a_point:.2f} of its verdicts stay within a point "
+                f"only {self.repeats.within_one_point:.2f} of repeated verdicts stay within 1 point "
                 f"(judge.check.min_repeat: {config.min_repeat:g})"
             )
         for dimension in DIMENSIONS:
@@ -93,11 +100,11 @@ class CheckReport(Record):
                     f"(judge.check.min_rank: {config.min_rank:g})"
                 )
         attacks = self.successful_attacks(config)
-        if len(attacks) > config.max_failed_probes:
+        if len(attacks) > config.max_successful_attacks:
             gains = ", ".join(f"{attack.name} ({attack.gain:+.1f})" for attack in attacks)
             failures.append(
                 f"{len(attacks)} of {len(self.attacks)} attacks raise a bad answer by over {config.margin:g} points "
-                f"(judge.check.max_failed_probes: {config.max_failed_probes}): {gains}"
+                f"(judge.check.max_successful_attacks: {config.max_successful_attacks}): {gains}"
             )
         return failures
 
@@ -109,8 +116,8 @@ class CheckReport(Record):
         """Return the report as metrics."""
         shares = {f"judge_check/rank/{d}": share for d in DIMENSIONS if (share := self.rank_share(d)) is not None}
         return {
-            "judge_check/repeat": self.repeats.within_a_point,
-            "judge_check/attacks_failed": float(len(self.successful_attacks(config))),
+            "judge_check/repeat": self.repeats.within_one_point,
+            "judge_check/successful_attacks": float(len(self.successful_attacks(config))),
             "judge_check/worst_gain": max((attack.gain for attack in self.attacks), default=0.0),
             "judge_check/calls": float(self.calls),
             "judge_check/tokens": float(self.prompt_tokens + self.completion_tokens),
@@ -119,20 +126,21 @@ class CheckReport(Record):
 
 
 def render_markdown(report: CheckReport, config: CheckConfig) -> str:
-    """Render the report: the verdict first, then the three parts."""
+    """Render the result and the failures, then one section for each part of the check."""
     failures = report.failures(config)
     tokens = report.prompt_tokens + report.completion_tokens
     repeats = report.repeats
+    stable = f"{repeats.within_one_point:.2f} stay within 1 point"
     lines = [
         f"# {report.judge}: {'did not pass' if failures else 'passed'} the {'quick ' if report.quick else ''}check",
         "",
-        *([f"- {failure}" for failure in failures] or ["Everything reaches its threshold."]),
+        *([f"- {failure}" for failure in failures] or ["All thresholds are reached."]),
         "",
         f"{report.calls} calls, {tokens:,} tokens, prompts {report.prompts[:12]}.",
         "",
         "## Repeated requests",
         "",
-        f"{repeats.verdicts} verdicts, {repeats.repeats} times each: {repeats.within_a_point:.2f} stay within 1 point, "
+        f"{repeats.verdicts} verdicts, {repeats.repeats} times each: {stable}, "
         f"{repeats.equal:.2f} are equal; mean spread {repeats.spread:.2f} points.",
         "",
         "## The right answer against a damaged one",

@@ -99,9 +99,8 @@ async def connect_external(config: ServerConfig, *, base_url: str, model: str | 
 async def _check_model_is_served(client: PolicyClient, names: list[str]) -> None:
     """Raise ServerRefused if the server does not serve `client.model`; `names` are the models that it lists.
 
-    A missing name in the list proves nothing: `transformers serve` lists its download cache, not what it serves. So
-    the configured name is requested, and if it is not listed an unknown name too: a server that accepts both ignores
-    the name.
+    The list alone is not enough: `transformers serve` lists its download cache, not what it serves. So the configured
+    name is requested, and if it is not listed, an unknown name too: a server that accepts both ignores the name.
     """
     expected = f"{client.model!r}, as configured," if client.model else "a single model, so one must be named,"
     mismatch = f"the {client.location} does not serve {expected} but {', '.join(names) or 'lists no models'}; "
@@ -153,11 +152,12 @@ def launch_command(
     program, model = find_program(server), served_name(config, path)
     revision = pretrained_kwargs(config, path).get("revision") or "main"
     if server.command is not None:
-        words = list(server.command[1:])
+        arguments = list(server.command[1:])
         values = {"model": model, "revision": revision, "port": str(port), "window": str(window)}
         for slot, value in {**values, "dtype": config.dtype}.items():
-            words = [word.replace("{" + slot + "}", value) for word in words]
-        return [program, *words, *server.arguments]
+            # Not str.format: an argument may contain JSON, whose braces are no slots.
+            arguments = [argument.replace("{" + slot + "}", value) for argument in arguments]
+        return [program, *arguments, *server.arguments]
     command = [program, "serve", model, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--max-model-len", str(window), "--dtype", config.dtype]
     if not Path(model).is_dir():

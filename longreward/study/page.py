@@ -77,7 +77,7 @@ def render_plots(outcome: StudyResults) -> "dict[str, Figure]":
                 columns[title] = {effect.arm: (effect.difference, effect.gain) for effect in effects}
         if columns:
             title = f"Every arm minus SFT, {decoding}: blue is better, orange worse, grey not shown"
-            figures[f"study-{decoding}.svg"] = charts.differences(title, columns)
+            figures[f"study-{decoding}.svg"] = charts.draw_differences(title, columns)
     return figures
 
 

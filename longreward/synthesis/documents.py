@@ -1,4 +1,4 @@
-"""A user's documents: find the files, read one at a time, and split long texts into contexts."""
+"""Documents of a user: find the files, read one at a time, and split long texts into contexts."""
 
 import asyncio
 import os
@@ -61,8 +61,8 @@ async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Docume
     Files are read in a thread, so that running requests are not blocked.
     """
     base = Path(os.path.normpath(root.absolute())) / RAW
-    # Equal words are duplicates even if formats or line breaks differ.
-    name_of_text: dict[str, str] = {}
+    # Documents with equal words are duplicates even if their file formats or line breaks differ.
+    name_by_id: dict[str, str] = {}
     for file in files:
         name = file.relative_to(base).as_posix()
         try:
@@ -74,9 +74,9 @@ async def read_documents(root: Path, files: list[Path]) -> AsyncGenerator[Docume
             reason = "no text in it; is it a scan?" if file.suffix.lower() == ".pdf" else "no text in it"
             yield Dropped(name, "empty_document", reason)
             continue
-        first = name_of_text.setdefault(document_id(text), name)
-        if first != name:
-            yield Dropped(name, "duplicate_document", f"the same words as {first}")
+        first_name = name_by_id.setdefault(document_id(text), name)
+        if first_name != name:
+            yield Dropped(name, "duplicate_document", f"the same words as {first_name}")
             continue
         yield Document(name, text)
 
@@ -117,8 +117,8 @@ def _part_bounds(text: str, max_tokens: int, tokenizer: TextTokenizer) -> Iterat
         remaining = [(first - start, last - start) for first, last in spans if first >= start]
         end = start + split_tokens(len(text) - start, remaining, max_tokens)[0].end
         if end < len(text):
-            # The last end of a paragraph, else of a line, in the second half of the part: parts stay at least half as
-            # long as allowed.
+            # The last end of a paragraph, else of a line, in the second half of the part, so that parts have at least
+            # half of the allowed length.
             breaks = [(text.rfind(separator, (start + end) // 2, end), separator) for separator in ("\n\n", "\n")]
             end = next((index + len(separator) for index, separator in breaks if index >= 0), end)
         yield start, end

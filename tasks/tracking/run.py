@@ -105,7 +105,7 @@ class Run:
             self._send("data sets", lambda id: client().log_inputs(id, inputs))
 
     def log_text(self, name: str, text: str) -> None:
-        """Keep a text as the file `name`; MLflow's pages show SVG and Markdown."""
+        """Log a text as the file `name`; the MLflow UI renders SVG and Markdown."""
         self._send(f"the file {name}", lambda id: client().log_text(id, text, name))
 
     def log_figure(self, name: str, figure: Figure) -> None:
@@ -113,11 +113,11 @@ class Run:
         self._send(f"the file {name}", lambda id: client().log_figure(id, figure, name))
 
     def log_json(self, name: str, value: Any) -> None:
-        """Keep plain data as the JSON file `name`."""
+        """Log plain data as the JSON file `name`."""
         self.log_text(name, json.dumps(value, ensure_ascii=False))
 
     def log_table(self, name: str, table: Mapping[str, Sequence[Any]]) -> None:
-        """Keep {"columns": […], "data": [[…], …]} as the file `name`, which MLflow's pages show as a table."""
+        """Log {"columns": […], "data": [[…], …]} as the file `name`, which the MLflow UI shows as a table."""
         self.log_json(name, table)
         self._tables.append({"path": name, "type": "table"})
         self.set_tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
@@ -128,7 +128,7 @@ class Run:
         self._send("traces", lambda id: _write_traces(id, roots))
 
     def log_report(self, name: str, markdown: str) -> None:
-        """Keep a report as the file `name`, and show it at the top of the run's page as far as it fits."""
+        """Log a report as the file `name`, and show as much of it as fits at the top of the run's page."""
         self.log_text(name, markdown)
         self.set_tags({NOTE_TAG: shorten_note(markdown, name)})
 
@@ -168,19 +168,16 @@ def flatten_params(params: Mapping[str, Any], prefix: str = "") -> list[tuple[st
 
 
 def shorten_note(markdown: str, file: str) -> str:
-    """Cut a note that is too long for MLflow, and say which `file` of the run has all of it.
-
-    It is cut before a section, else before a paragraph or line.
-    """
+    """Cut a note that is too long for MLflow before a section, paragraph or line; refer to `file` for the rest."""
     if len(markdown) <= MAX_NOTE:
         return markdown
     fence = "\n```"
-    rest = f"\n\n… The note is too long for MLflow: `{file}`, among the run's artifacts, has all of it."
-    limit = MAX_NOTE - len(rest) - len(fence)
-    # A boundary in the first half would leave out much that fits: then a finer one.
+    notice = f"\n\n… The note is too long for MLflow: `{file}`, among the run's artifacts, has all of it."
+    limit = MAX_NOTE - len(notice) - len(fence)
+    # A boundary in the first half would leave out text that fits, so the next finer one is tried.
     boundaries = (markdown.rfind(boundary, 0, limit) for boundary in ("\n#", "\n\n", "\n"))
     note = markdown[: next((end for end in boundaries if end >= limit // 2), limit)].rstrip()
-    return note + (fence if note.count("```") % 2 else "") + rest
+    return note + (fence if note.count("```") % 2 else "") + notice
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -260,7 +257,7 @@ class Span:
 
 
 def _write_traces(run_id: str, spans: Iterable[Span]) -> None:
-    """Write a trace for each span. They are written afterwards, so their times mean nothing; each takes 40 ms."""
+    """Write a trace for each span. They are written afterwards, so their times have no meaning; each takes 40 ms."""
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")  # its queue is flushed at exit with a message
     import mlflow
 
@@ -277,7 +274,7 @@ def _write_span(span: Span, parent: OpenSpan | None, run_id: str) -> None:
     kwargs: dict[str, Any] = {"parent_span": parent}
     if parent is None:
         kwargs = {"experiment_id": experiment_id(), "metadata": {"mlflow.sourceRun": run_id}}
-    opened = mlflow.start_span_no_context(span.name, inputs=dict(span.inputs), **kwargs)
+    mlflow_span = mlflow.start_span_no_context(span.name, inputs=dict(span.inputs), **kwargs)
     for child in span.children:
-        _write_span(child, opened, run_id)
-    opened.end(outputs=dict(span.outputs))
+        _write_span(child, mlflow_span, run_id)
+    mlflow_span.end(outputs=dict(span.outputs))

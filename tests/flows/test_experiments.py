@@ -1,4 +1,4 @@
-"""Settings of a run's own: an experiment of one name, and a checkout that stays as it is."""
+"""Runs with their own settings: each becomes a DVC experiment and leaves the checkout unchanged."""
 
 import json
 import subprocess
@@ -21,8 +21,8 @@ def project(tmp_path: Path, prefect_server: str) -> ToyProject:
     return project
 
 
-def shown(project: ToyProject, name: str) -> dict[str, object]:
-    """What `dvc exp show` says of an experiment."""
+def read_experiment(project: ToyProject, name: str) -> dict[str, object]:
+    """Return the data of an experiment in `dvc exp show`."""
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     output = subprocess.run(command, cwd=project.folder, check=True, capture_output=True, text=True).stdout
     for commit in json.loads(output):
@@ -37,14 +37,14 @@ def test_overrides_apply_to_one_run(project: ToyProject) -> None:
     project.environment["MLFLOW_TRACKING_URI"] = "sqlite:///.longreward/own/runs.db"  # in no copy
     project.commit()
     before = project.checkout()
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "four")
-    assert code == 0, words
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "four")
+    assert code == 0, output
     assert project.checkout() == before
 
-    data = shown(project, "four")
+    data = read_experiment(project, "four")
     assert data["params"]["params.yaml"]["data"]["pair"] == {"min_scored": 4}  # type: ignore[index]
     assert data["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
-    assert "Flow run 'four'" in words
+    assert "Flow run 'four'" in output
     store = MlflowClient(f"sqlite:///{project.folder / '.longreward/own/runs.db'}")
     runs = store.search_runs([store.get_experiment_by_name("longreward").experiment_id])
     (parent,) = [run for run in runs if run.info.run_name == "four"]
@@ -57,9 +57,9 @@ def test_overrides_apply_to_one_run(project: ToyProject) -> None:
     worktrees = subprocess.run(["git", "worktree", "list"], cwd=project.folder, capture_output=True, text=True).stdout
     assert len(worktrees.splitlines()) == 1
 
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=3", "--name", "four")
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=3", "--name", "four")
     assert code == 1
-    assert "there is an experiment 'four' already" in words
+    assert "there is an experiment 'four' already" in output
 
 
 @pytest.mark.slow
@@ -70,15 +70,15 @@ def test_experiment_includes_uncommitted_changes_and_uses_cache(project: ToyProj
     params = project.folder / "params.yaml"
     params.write_text("# mine\n" + params.read_text().replace("pair: {}", "pair: {min_margin: 1} # a margin"))
     before = project.checkout()
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "new")
-    assert code == 0, words
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "new")
+    assert code == 0, output
     assert project.checkout() == before
-    assert shown(project, "new")["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
+    assert read_experiment(project, "new")["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
 
-    code, words = project.run(
+    code, output = project.run(
         "longreward.flows.cli.main", "run", "--stages", "pair", "-S", "pair.min_scored=3", "--name", "newer"
     )
-    assert code == 0, words
+    assert code == 0, output
     subprocess.run([sys.executable, "-m", "dvc", "exp", "apply", "new"], cwd=project.folder, check=True)
     text = params.read_text()
     assert text.startswith("# mine\n")
@@ -97,25 +97,25 @@ def test_private_copy_links_ignored_model(project: ToyProject) -> None:
         .replace('"""Letters, one a shard."""', 'assert Path("mine/config.json").exists()')
     )
     project.commit()
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "policy.base_model=mine")
-    assert code == 0, words
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "policy.base_model=mine")
+    assert code == 0, output
 
 
 def test_invalid_override(project: ToyProject) -> None:
     project.commit()
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scord=4")
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scord=4")
     assert code == 1
-    assert "pair.min_scord: unknown key; did you mean pair.min_scored?" in words
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=1")
+    assert "pair.min_scord: unknown key; did you mean pair.min_scored?" in output
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=1")
     assert code == 1
-    assert "pair.min_scored: Input should be greater than or equal to 2 (is 1)" in words
+    assert "pair.min_scored: Input should be greater than or equal to 2 (is 1)" in output
     assert not (project.folder / ".longreward").exists()
 
 
 def test_experiment_without_commit(project: ToyProject) -> None:
-    code, words = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4")
+    code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4")
     assert code == 1
-    assert "`git commit` the project first" in words
+    assert "`git commit` the project first" in output
 
 
 @pytest.mark.parametrize("name", ["two words", "a..b", "x.lock", "-a", "a/b", ""])

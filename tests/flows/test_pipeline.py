@@ -9,7 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
-from toy_project import ToyProject, alive
+from toy_project import ToyProject, running_processes
 
 
 @pytest.fixture
@@ -17,27 +17,27 @@ def project(tmp_path: Path, prefect_server: str) -> ToyProject:
     return ToyProject(tmp_path, prefect_server)
 
 
-async def flow_run(name: str) -> FlowRun:
+async def read_flow_run(name: str) -> FlowRun:
     async with get_client() as client:
-        (found,) = await client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
-    return found
+        (run,) = await client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])))
+    return run
 
 
-def name_of(flow: str, words: str) -> str:
-    """The run's name, from "Beginning flow run 'brave-otter' for flow 'pipeline'"."""
-    (line,) = [line for line in words.splitlines() if line.endswith(f"for flow '{flow}'")]
+def flow_run_name(flow: str, output: str) -> str:
+    """Return the name of the run in "Beginning flow run 'brave-otter' for flow 'pipeline'"."""
+    (line,) = [line for line in output.splitlines() if line.endswith(f"for flow '{flow}'")]
     return line.rpartition(" run '")[2].partition("'")[0]
 
 
 async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -> None:
     project.write("ab")
-    code, words = project.pipeline()
-    assert code == 0, words
+    code, output = project.pipeline()
+    assert code == 0, output
     assert (project.folder / "data/pairs/text").read_text() == "ABAB"
     assert (project.folder / "plots/prepare.csv").read_text() == "step,loss\n1.0,0.5\n"
-    assert "mlflow ui --backend-store-uri" in words
-    assert "core.autostage" not in words  # DVC's hints
-    assert "dvc push" not in words
+    assert "mlflow ui --backend-store-uri" in output
+    assert "core.autostage" not in output  # DVC's hints
+    assert "dvc push" not in output
 
     assert list((project.folder / ".longreward/prepare").iterdir()) == []  # DVC has recorded it
     assert project.repro()[1].count("didn't change, skipping") == 3  # the raw data and two stages
@@ -47,34 +47,34 @@ async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -
     assert again.count("was up to date") == 2
 
     # The log: one line for each stage, and none of Prefect's for each task run.
-    assert "stage 1 of 2: prepare done in " in words
+    assert "stage 1 of 2: prepare done in " in output
     assert "stage 2 of 2: pair is up to date" in again
-    assert "Completed()" not in words
+    assert "Completed()" not in output
 
-    # Prefect: the stage's flow run lies under the pipeline's task, and the library's words reached it.
-    pair = await flow_run(name_of("pair", words))
+    # Prefect: the stage's flow run lies under the pipeline's task, and and contains the log of the library.
+    pair = await read_flow_run(flow_run_name("pair", output))
     async with get_client() as client:
         task = await client.read_task_run(pair.parent_task_run_id)
         logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[pair.id])))
     assert task.name == "pair"
-    assert task.flow_run_id == (await flow_run(name_of("pipeline", words))).id
+    assert task.flow_run_id == (await read_flow_run(flow_run_name("pipeline", output))).id
     assert "the library speaks" in [entry.message for entry in logs]
 
     # MLflow: children under the parent that is named as the Prefect run is; a later parent links the runs it skipped.
-    figures = project.figures("prepare")
-    stage = project.store.get_run(str(figures["mlflow_run"]))
-    parent = project.store.get_run(str(figures["mlflow_parent"]))
+    metrics = project.metrics("prepare")
+    stage = project.store.get_run(str(metrics["mlflow_run"]))
+    parent = project.store.get_run(str(metrics["mlflow_parent"]))
     (later,) = [
         run
         for run in project.store.search_runs([parent.info.experiment_id])
-        if run.info.run_name == name_of("pipeline", again)
+        if run.info.run_name == flow_run_name("pipeline", again)
     ]
     assert stage.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert stage.data.metrics["letters"] == 2.0
     curve = project.store.get_metric_history(stage.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(1, 0.5)]
     assert stage.data.tags["dvc.data/raw"].endswith(".dir")
-    assert parent.info.run_name == name_of("pipeline", words)
+    assert parent.info.run_name == flow_run_name("pipeline", output)
     assert parent.data.params["pair.min_scored"] == "5"
     assert later.data.metrics["prepare/letters"] == 2.0
     assert later.data.tags["longreward.stage.prepare"] == stage.info.run_id
@@ -86,22 +86,22 @@ def test_pipeline_after_dvc_repro(project: ToyProject) -> None:
     project.write("abc")
     assert project.run("dvc", "add", "data/raw")[0] == 0
     assert project.repro()[0] == 0
-    parents = {str(project.figures(stage)["mlflow_parent"]) for stage in ("prepare", "pair")}
+    parents = {str(project.metrics(stage)["mlflow_parent"]) for stage in ("prepare", "pair")}
     assert len(parents) == 1  # one `dvc repro`, one experiment
     assert project.store.get_run(parents.pop()).info.status == "FINISHED"
-    code, words = project.pipeline()
+    code, output = project.pipeline()
     assert code == 0
-    assert words.count("was up to date") == 2
+    assert output.count("was up to date") == 2
 
 
 async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
     project.write("bad")
-    code, words = project.pipeline()
+    code, output = project.pipeline()
     assert code == 1
-    assert "stage prepare failed: the text is bad; write another one" in words
-    assert "Traceback" not in words
-    assert words.count("write another one") == 2  # the stage's words, and the pipeline's
-    run = await flow_run(name_of("pipeline", words))
+    assert "stage prepare failed: the text is bad; write another one" in output
+    assert "Traceback" not in output
+    assert output.count("write another one") == 2  # by the stage and by the pipeline
+    run = await read_flow_run(flow_run_name("pipeline", output))
     async with get_client() as client:
         from prefect.client.schemas.filters import FlowRunFilterId
 
@@ -111,29 +111,29 @@ async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
 
 
 def test_unknown_stage(project: ToyProject) -> None:
-    code, words = project.pipeline("--stages", "prepair")
+    code, output = project.pipeline("--stages", "prepair")
     assert code == 1
-    assert "unknown stage 'prepair'; the stages are prepare, pair" in words
+    assert "unknown stage 'prepair'; the stages are prepare, pair" in output
 
 
 def test_missing_input_of_requested_stage(project: ToyProject) -> None:
     project.write("ab")
-    code, words = project.pipeline("--stages", "pair")
+    code, output = project.pipeline("--stages", "pair")
     assert code == 1
-    assert "stage pair needs data/prepared, an output of prepare, which is missing" in words
-    assert "--stages prepare pair" in words
+    assert "stage pair needs data/prepared, an output of prepare, which is missing" in output
+    assert "--stages prepare pair" in output
 
 
 @pytest.mark.slow
 async def test_killed_stage_keeps_finished_shards(project: ToyProject) -> None:
     project.write("abKc")
-    code, words = project.pipeline()
+    code, output = project.pipeline()
     assert code == 1
-    assert (await flow_run(name_of("prepare", words))).state_name == "Crashed"
+    assert (await read_flow_run(flow_run_name("prepare", output))).state_name == "Crashed"
     assert "RUNNING" not in project.statuses()
     assert (project.folder / "worked").read_text() == "abK"
-    code, words = project.pipeline()
-    assert code == 0, words
+    code, output = project.pipeline()
+    assert code == 0, output
     assert (project.folder / "worked").read_text() == "abKKc"
     assert (project.folder / "data/pairs/text").read_text() == "ABKCABKC"
 
@@ -141,8 +141,8 @@ async def test_killed_stage_keeps_finished_shards(project: ToyProject) -> None:
 @pytest.mark.slow
 def test_unavailable_judge_retried_by_pipeline(project: ToyProject) -> None:
     project.write("down")
-    code, words = project.pipeline()
-    assert code == 0, words
+    code, output = project.pipeline()
+    assert code == 0, output
     assert (project.folder / "data/prepared/text").read_text() == "DOWN"
 
 
@@ -155,12 +155,12 @@ def test_stopped_pipeline_leaves_no_process_or_open_run(project: ToyProject, num
     while not (worked.exists() and worked.read_text() == "aS"):
         assert running.poll() is None
         time.sleep(0.1)
-    family = psutil.Process(running.pid).children(recursive=True)
-    assert len(family) >= 2  # dvc and the stage
+    children = psutil.Process(running.pid).children(recursive=True)
+    assert len(children) >= 2  # dvc and the stage
     running.send_signal(number)
     running.communicate(timeout=30)
     assert running.returncode == code
-    assert not alive(family)
+    assert not running_processes(children)
     assert project.statuses() == {"KILLED"}
 
 
@@ -174,15 +174,15 @@ async def test_killed_pipeline_leaves_no_process_and_next_run_continues(
     while not (worked.exists() and worked.read_text() == "aS"):
         assert running.poll() is None
         time.sleep(0.1)  # noqa: ASYNC251
-    family = psutil.Process(running.pid).children(recursive=True)
+    children = psutil.Process(running.pid).children(recursive=True)
     running.kill()
-    words, _ = running.communicate(timeout=30)
+    output, _ = running.communicate(timeout=30)
     deadline = time.monotonic() + 20
-    while alive(family) and time.monotonic() < deadline:
+    while running_processes(children) and time.monotonic() < deadline:
         time.sleep(0.1)  # noqa: ASYNC251
-    assert not alive(family)
+    assert not running_processes(children)
     project.write("ab")
     code, later = project.pipeline()
     assert code == 0, later
-    assert (await flow_run(name_of("pipeline", words))).state_name == "Crashed"
+    assert (await read_flow_run(flow_run_name("pipeline", output))).state_name == "Crashed"
     assert project.statuses() == {"KILLED", "FINISHED"}

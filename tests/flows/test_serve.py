@@ -14,7 +14,7 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import temporary_settings
-from toy_project import ToyProject, alive
+from toy_project import ToyProject, running_processes
 
 from longreward.params import stage_names
 from longreward.tasks.prefect_server import PrefectServer
@@ -122,4 +122,4 @@ def test_serve_stops_servers_on_each_signal(serve_process: "subprocess.Popen[str
     serve_process.send_signal(number)
     serve_process.communicate(timeout=120)
     psutil.wait_procs(children, timeout=120)
-    assert not alive(children)
+    assert not running_processes(children)

@@ -1,4 +1,4 @@
-"""A stage whose servers end while it is at work, and one whose outputs DVC does not record."""
+"""A stage whose servers are killed while it runs, and a stage whose outputs DVC does not record."""
 
 import os
 import signal
@@ -10,15 +10,15 @@ import psutil
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-from toy_project import ToyProject, alive
-from tracking_servers import end, mlflow_server
+from toy_project import ToyProject, running_processes
+from tracking_servers import kill_server, mlflow_server
 
 from longreward.tasks.prefect_server import prefect_server
 from longreward.tasks.state import STATE_VARIABLE
 
 
-def progress(project: ToyProject, stage: str) -> list[Path]:
-    """The folders in which a stage keeps its shards and checkpoints."""
+def shard_folders(project: ToyProject, stage: str) -> list[Path]:
+    """Return the folders with shards and checkpoints of a stage."""
     return list((project.folder / ".longreward" / stage).glob("*"))
 
 
@@ -32,13 +32,13 @@ def test_progress_kept_until_dvc_records_stage(tmp_path: Path, prefect_server: s
     assert (project.folder / "worked").read_text() == "lost"
     code, output = project.run("dvc", "repro", "--single-item", "prepare")
     assert code == 0, output
-    assert (project.folder / "worked").read_text() == "lost"  # no shard was done twice
-    assert progress(project, "prepare")  # nobody was left to remove it; the next stage or run does
+    assert (project.folder / "worked").read_text() == "lost"  # no shard was repeated
+    assert shard_folders(project, "prepare")  # the next stage or run removes it
 
 
 @pytest.fixture
-def own_prefect(tmp_path: Path) -> Iterator[str]:
-    """The address of a Prefect server for one test, which ends it."""
+def separate_prefect(tmp_path: Path) -> Iterator[str]:
+    """Start a Prefect server for one test, which kills it."""
     with pytest.MonkeyPatch.context() as patch:
         with temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}):
             patch.setenv(STATE_VARIABLE, str(tmp_path / "prefect-state"))
@@ -51,7 +51,7 @@ def kill_prefect(state: Path) -> None:
     """Kill the server that `own_prefect` started."""
     (server,) = [
         process
-        for process in alive(psutil.Process().children(recursive=True))
+        for process in running_processes(psutil.Process().children(recursive=True))
         if process.cmdline()[1:3] == ["-m", "longreward.tasks.prefect_server"]
         and process.environ()["PREFECT_HOME"] == str(state / "prefect")
     ]
@@ -60,9 +60,9 @@ def kill_prefect(state: Path) -> None:
 
 
 @pytest.mark.slow
-def test_pipeline_after_prefect_server_killed(tmp_path: Path, own_prefect: str) -> None:
+def test_pipeline_after_prefect_server_killed(tmp_path: Path, separate_prefect: str) -> None:
     (tmp_path / "project").mkdir()
-    project = ToyProject(tmp_path / "project", own_prefect)
+    project = ToyProject(tmp_path / "project", separate_prefect)
     project.write("wait")
     running = project.start("longreward.flows.cli.main", "run")
     while not (project.folder / "waiting").exists():
@@ -76,14 +76,14 @@ def test_pipeline_after_prefect_server_killed(tmp_path: Path, own_prefect: str) 
     assert "PrefectUnavailable: the Prefect server at" in output  # of the next stage
     assert "Traceback" not in output
     assert (project.folder / "data/prepared/text").read_text() == "WAIT"
-    assert progress(project, "prepare") == []
+    assert shard_folders(project, "prepare") == []
     assert project.statuses() == {"FINISHED", "FAILED"}
 
 
 @pytest.mark.slow
-def test_stage_completes_after_servers_killed(tmp_path: Path, own_prefect: str) -> None:
+def test_stage_completes_after_servers_killed(tmp_path: Path, separate_prefect: str) -> None:
     (tmp_path / "project").mkdir()
-    project = ToyProject(tmp_path / "project", own_prefect)
+    project = ToyProject(tmp_path / "project", separate_prefect)
     project.write("wait")
     assert project.run("dvc", "add", "-q", "data/raw")[0] == 0
     with mlflow_server(tmp_path / "mlflow") as (uri, server):
@@ -93,13 +93,13 @@ def test_stage_completes_after_servers_killed(tmp_path: Path, own_prefect: str) 
             assert running.poll() is None, running.communicate()[0]
             time.sleep(0.1)
         kill_prefect(tmp_path / "prefect-state")
-        end(server)
+        kill_server(server)
         (project.folder / "go").touch()
         output, _ = running.communicate(timeout=200)
     assert running.returncode == 0, output
     assert (project.folder / "data/prepared/text").read_text() == "WAIT"
     assert "prepare" in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
-    assert project.figures("prepare")["letters"] == 4
+    assert project.metrics("prepare")["letters"] == 4
     assert "are not recorded there" in output
     assert "Prefect's server was not told that the run ended" in output
     assert "Traceback" not in output

@@ -1,4 +1,4 @@
-"""A stage is one name in four places."""
+"""The names of stages agree in dvc.yaml, flows, params.yaml and Params."""
 
 from pathlib import Path
 

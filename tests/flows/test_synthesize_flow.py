@@ -25,27 +25,27 @@ def test_synthesize_off_and_on(project: ToyProject) -> None:
     out = project.folder / "data/synthesized"
     settings = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (project.folder / "params.yaml").write_text(settings, encoding="utf-8")
-    code, words = project.run("longreward.flows.synthesize")
-    assert code == 0, words
+    code, output = project.run("longreward.flows.synthesize")
+    assert code == 0, output
     assert [file.read_bytes() for file in sorted(out.iterdir())] == [b"", b""]
-    assert set(project.figures("synthesize")) == {"seconds", "mlflow_run", "mlflow_parent"}
+    assert set(project.metrics("synthesize")) == {"seconds", "mlflow_run", "mlflow_parent"}
 
     on = settings.replace("documents: null", "min_tokens: 8\n  documents: data/raw/documents")
     on = on.replace("source: data/raw/builtin/corpus.jsonl", "source: data/synthesized/questions.jsonl")
     on = on.replace("preference_share: 0.12", "preference_share: 0").replace("heldout_share: 0.1", "heldout_share: 0")
     (project.folder / "params.yaml").write_text(on.replace("models/tiny-base", str(ROOT / "models/tiny-base")))
     for stage in ("synthesize", "prepare"):
-        code, words = project.run(f"flows.{stage}")
-        assert code == 0, words
+        code, output = project.run(f"flows.{stage}")
+        assert code == 0, output
     rows = [json.loads(line) for line in (out / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
-    figures = project.figures("synthesize")
-    assert figures["questions"] == len(rows) > 3
-    assert figures["documents"] == 3
+    metrics = project.metrics("synthesize")
+    assert metrics["questions"] == len(rows) > 3
+    assert metrics["documents"] == 3
     assert {row["document"] for row in rows} == {f"documents/{name}.md" for name in ("keld", "moor", "rill")}
-    assert project.figures("prepare")["sft/examples"] == len(rows)
+    assert project.metrics("prepare")["sft/examples"] == len(rows)
     (run,) = project.store.search_runs(
         [project.store.get_experiment_by_name("longreward").experiment_id],
-        f"attributes.run_id = '{figures['mlflow_run']}'",
+        f"attributes.run_id = '{metrics['mlflow_run']}'",
     )
     assert run.data.tags["judge"] == "offline-lexical-2"
     assert run.data.metrics["questions"] == len(rows)

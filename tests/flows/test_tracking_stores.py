@@ -1,4 +1,4 @@
-"""A run with settings of its own on users' stores: PostgreSQL, and a tracking server with logins."""
+"""A run with its own settings on PostgreSQL, and on a tracking server with a login."""
 
 import subprocess
 from pathlib import Path
@@ -20,8 +20,8 @@ def project(tmp_path: Path, prefect_server: str) -> ToyProject:
     return project
 
 
-def artifact_of_pair(project: ToyProject) -> str:
-    """What the stage `pair` logged, read after the private copy is gone."""
+def read_pair_artifact(project: ToyProject) -> str:
+    """Return the artifact of the stage `pair`; its private copy no longer exists."""
     store = project.store
     runs = store.search_runs([store.get_experiment_by_name("longreward").experiment_id], "tags.longreward.stage='pair'")
     (pair,) = runs
@@ -32,9 +32,9 @@ def test_run_on_postgres(project: ToyProject) -> None:
     with postgres() as uri:
         project.environment["MLFLOW_TRACKING_URI"] = uri
         running = project.start("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "four")
-        family, commands = psutil.Process(running.pid), set[str]()
+        pipeline, commands = psutil.Process(running.pid), set[str]()
         while running.poll() is None:
-            for process in (family, *family.children(recursive=True)):
+            for process in (pipeline, *pipeline.children(recursive=True)):
                 try:
                     commands.add(" ".join(process.cmdline()))
                 except psutil.Error:
@@ -44,12 +44,12 @@ def test_run_on_postgres(project: ToyProject) -> None:
             except subprocess.TimeoutExpired:
                 continue
         assert running.returncode == 0, output
-        assert artifact_of_pair(project) == "twice"
+        assert read_pair_artifact(project) == "twice"
         assert project.statuses() == {"FINISHED"}
     assert any("toy.py pair" in command for command in commands)
-    shown = {"the output": output, "a command": "\n".join(commands)}
-    kept = {str(path): path.read_text(errors="replace") for path in project.folder.rglob("*") if path.is_file()}
-    assert [where for where, text in (shown | kept).items() if PASSWORD in text] == []
+    outputs = {"the output": output, "a command": "\n".join(commands)}
+    files = {str(path): path.read_text(errors="replace") for path in project.folder.rglob("*") if path.is_file()}
+    assert [path for path, text in (outputs | files).items() if PASSWORD in text] == []
     assert 'MLFLOW_BACKEND_STORE_URI="$MLFLOW_TRACKING_URI"' in output
 
 
@@ -71,5 +71,5 @@ def test_run_on_tracking_server_with_login(
         assert PASSWORD not in output
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", USER)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-        assert artifact_of_pair(project) == "twice"
+        assert read_pair_artifact(project) == "twice"
         assert project.statuses() == {"FINISHED"}

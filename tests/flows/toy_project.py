@@ -1,4 +1,4 @@
-"""A toy project in a folder of its own: a real DVC repository with a real MLflow store, on a real Prefect server."""
+"""A toy project: a DVC repository with an MLflow store and a Prefect server, and stages that take no time."""
 
 import json
 import os
@@ -45,9 +45,9 @@ class ToyProject:
 
     def __init__(self, folder: Path, server: str) -> None:
         self.folder = folder
-        taken_over = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_"))}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_"))}
         self.environment = {
-            **taken_over,
+            **inherited,
             **PrefectServer(server, PREFECT_API_AUTH_STRING.value()).environment,
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -63,18 +63,18 @@ class ToyProject:
 
     def write(self, text: str) -> None:
         raw = self.folder / "data/raw/text.jsonl"
-        raw.unlink(missing_ok=True)  # DVC may have made it a link into its cache
+        raw.unlink(missing_ok=True)  # DVC may have replaced it by a link into its cache
         raw.write_text(text)
 
     def commit(self) -> None:
-        """All that git does not ignore; raw data goes to DVC first, so that git ignores it."""
+        """Commit all files that git does not ignore; raw data is added to DVC first, so that git ignores it."""
         git = ["git", "-c", "user.name=toy", "-c", "user.email=toy@localhost"]
         subprocess.run([sys.executable, "-m", "dvc", "add", "-q", "data/raw"], cwd=self.folder, check=True)
         subprocess.run([*git, "add", "-A"], cwd=self.folder, check=True)
         subprocess.run([*git, "commit", "-qm", "a commit"], cwd=self.folder, check=True)
 
     def checkout(self) -> dict[str, bytes]:
-        """Every file of the checkout, but not the state folder and what git and DVC keep for themselves."""
+        """Return all files of the checkout without the state folder and the internal files of git and DVC."""
         hidden = {".longreward", ".git", ".dvc", "__pycache__"}
         files = (path for path in self.folder.rglob("*") if path.is_file())
         return {
@@ -84,7 +84,7 @@ class ToyProject:
         }
 
     def experiments(self) -> set[str]:
-        """The names that `dvc exp list` knows."""
+        """Return the names in `dvc exp list`."""
         command = [sys.executable, "-m", "dvc", "exp", "list", "--name-only"]
         listed = subprocess.run(command, cwd=self.folder, check=True, capture_output=True, text=True).stdout
         return {line.strip() for line in listed.splitlines() if line.startswith("\t")} or set(listed.split())
@@ -103,8 +103,8 @@ class ToyProject:
 
     def run(self, *arguments: str, module: bool = True) -> tuple[int, str]:
         process = self.start(*arguments, module=module)
-        words, _ = process.communicate(timeout=200)
-        return process.returncode, words
+        output, _ = process.communicate(timeout=200)
+        return process.returncode, output
 
     def pipeline(self, *arguments: str) -> tuple[int, str]:
         return self.run("longreward.flows.cli.main", "run", *arguments)
@@ -112,7 +112,7 @@ class ToyProject:
     def repro(self) -> tuple[int, str]:
         return self.run("dvc", "repro")
 
-    def figures(self, stage: str) -> dict[str, object]:
+    def metrics(self, stage: str) -> dict[str, object]:
         metrics: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
         return metrics
 
@@ -126,6 +126,6 @@ class ToyProject:
         return MlflowClient(uri, uri)
 
 
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run."""
+def running_processes(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return the processes that still run."""
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

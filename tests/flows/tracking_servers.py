@@ -1,4 +1,4 @@
-"""Real stores for MLflow: PostgreSQL, and a tracking server with logins, each on a free port of this machine."""
+"""Stores for MLflow: PostgreSQL and a tracking server with logins, each on a free port of this machine."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, process: "subprocess.Popen[bytes]", output: Path) -> None:
-    """Until somebody listens on the port."""
+    """Wait until a server listens on the port."""
     while True:
         assert process.poll() is None, output.read_text(errors="replace")
         with socket.socket() as probe:
@@ -41,14 +41,14 @@ def postgres() -> Iterator[str]:
     if POSTGRES is None and shutil.which("initdb") is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     binaries = POSTGRES or Path(str(shutil.which("initdb"))).parent
-    as_root = os.geteuid() == 0  # which PostgreSQL refuses
-    unprivileged = {"user": 65534, "group": 65534, "extra_groups": ()} if as_root else {}
+    is_root = os.geteuid() == 0  # which PostgreSQL refuses
+    unprivileged = {"user": 65534, "group": 65534, "extra_groups": ()} if is_root else {}
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to other users
     process = None
     try:
         (folder / "password").write_text(PASSWORD)
         output = (folder / "log").open("wb")
-        if as_root:
+        if is_root:
             for path in (folder, folder / "password", folder / "log"):
                 os.chown(path, 65534, 65534)
         port, data = free_port(), folder / "data"
@@ -106,11 +106,11 @@ def mlflow_server(folder: Path, *, logins: bool = False) -> "Iterator[tuple[str,
         wait_for(port, process, folder / "log")
         yield f"http://127.0.0.1:{port}", process
     finally:
-        end(process)
+        kill_server(process)
 
 
-def end(server: "subprocess.Popen[bytes]") -> None:
-    """Kills the server and its workers."""
+def kill_server(server: "subprocess.Popen[bytes]") -> None:
+    """Kill the server and its workers."""
     with_workers = server.poll() is None
     if with_workers:
         os.killpg(server.pid, 9)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from own_store import own_store
+from mlflow_store import mlflow_store
 
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
@@ -30,11 +30,11 @@ OTTER, HERON = (0.4, 0.5, 0.6, 0.5, 0.4, 0.6, 0.5, 0.6), (0.9, 0.8, 1.0, 0.9, 0.
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """Four pipelines, oldest first: otter, heron, failed, unevaluated. Both that were evaluated became champions."""
-    with own_store(tmp_path_factory.mktemp("store")) as patch:
-        pipeline("otter", patch, beta="0.1", judge="lexical", recalls=OTTER)
-        pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
+    with mlflow_store(tmp_path_factory.mktemp("store")) as patch:
+        record_pipeline("otter", patch, beta="0.1", judge="lexical", recalls=OTTER)
+        record_pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
         with pytest.raises(ValueError):
-            failing_pipeline(patch)
+            record_failed_pipeline(patch)
         with parent_run(
             "unevaluated",
             settings("0.5"),
@@ -49,7 +49,7 @@ def settings(beta: str) -> dict[str, Any]:
     return {"policy": {"base_model": "tiny"}, "train": {"beta": beta}, "evaluate": {"champion": {"measure": "recall"}}}
 
 
-def pipeline(
+def record_pipeline(
     name: str,
     patch: pytest.MonkeyPatch,
     *,
@@ -62,10 +62,14 @@ def pipeline(
 ) -> str:
     """Returns what the evaluation says about the registry."""
     measure, decoding = config.champion.measure, Decoding(config.champion.temperature, 1).name
-    judged = {} if reward is None else {"reward": reward}
-    measured = [
+    reward_measures = {} if reward is None else {"reward": reward}
+    measures = [
         AnswerMeasures(
-            role, decoding, f"d{n}", answer(n, f"{role} of {name}", examples), {measure: recall * share, **judged}
+            role,
+            decoding,
+            f"d{n}",
+            make_response(n, f"{role} of {name}", examples),
+            {measure: recall * share, **reward_measures},
         )
         for role, share in (("sft", 0.5), ("dpo", 1.0))
         for n, recall in zip(examples, recalls, strict=True)
@@ -75,7 +79,7 @@ def pipeline(
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             run.set_tags({"judge": judge})
-            message = log_evaluation(run, config, summarize(config, measured), measured, examples)
+            message = log_evaluation(run, config, summarize(config, measures), measures, examples)
         link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return message
 
@@ -84,12 +88,12 @@ Values = Mapping[str, Mapping[str, float]]
 """Measures by example."""
 
 
-def evaluated(
+def record_evaluation(
     name: str, patch: pytest.MonkeyPatch, models: Mapping[str, Values], *, sft_model: str = "aa", **evaluate: Any
 ) -> PastRun:
     """A pipeline whose models, "dpo t0.5" and so on, answered with these measures; `evaluate` are settings."""
-    measured = [
-        AnswerMeasures(model.split()[0], model.split()[1], f"d{n}", answer(n, f"{model} of {name}"), values)  # type: ignore[arg-type]
+    measures = [
+        AnswerMeasures(model.split()[0], model.split()[1], f"d{n}", make_response(n, f"{model} of {name}"), values)  # type: ignore[arg-type]
         for model, by_example in models.items()
         for n, values in by_example.items()
     ]
@@ -97,26 +101,26 @@ def evaluated(
         patch.setenv(PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
-            log_evaluation(run, CONFIG, summarize(CONFIG, measured), measured, EXAMPLES)
+            log_evaluation(run, CONFIG, summarize(CONFIG, measures), measures, EXAMPLES)
         link_stage(parent, "evaluate", {"mlflow_run": run.id})
     return past_run(name)
 
 
-def failing_pipeline(patch: pytest.MonkeyPatch) -> None:
+def record_failed_pipeline(patch: pytest.MonkeyPatch) -> None:
     with parent_run("failed", settings("0.5"), describe=describe_parent) as parent:
         patch.setenv(PARENT, parent)
         with stage_run("train", params={}, all_params={}, tags={}):
             raise ValueError("no pair in data/pairs")
 
 
-def stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
+def record_stopped_pipeline(patch: pytest.MonkeyPatch) -> None:
     with parent_run("stopped", settings("0.5"), describe=describe_parent) as parent:
         patch.setenv(PARENT, parent)
         with stage_run("sample", params={}, all_params={}, tags={}):
             raise KeyboardInterrupt
 
 
-def answer(example: str, text: str, examples: Mapping[str, Example] = EXAMPLES) -> Response:
+def make_response(example: str, text: str, examples: Mapping[str, Example] = EXAMPLES) -> Response:
     return Response(id=f"{example}-0", example_id=example, query=examples[example].query, text=text)
 
 
@@ -124,7 +128,7 @@ def past_run(name: str) -> PastRun:
     return find_run(name, registered_model="longreward-policy")
 
 
-def note(run: PastRun) -> str:
+def read_note(run: PastRun) -> str:
     return read_run(run.id).tags["mlflow.note.content"]
 
 
@@ -145,27 +149,31 @@ def test_find_run_unknown_name(store: MlflowClient, name: str) -> None:
 
 
 def test_champion_replaced_only_by_significantly_better_model(tmp_path: Path) -> None:
-    with own_store(tmp_path) as patch:
-        first = pipeline("strong", patch, beta="0.1", judge="lexical", recalls=(0.8, 0.7, 0.6, 0.7, 0.8, 0.7, 0.6, 0.7))
+    with mlflow_store(tmp_path) as patch:
+        first = record_pipeline(
+            "strong", patch, beta="0.1", judge="lexical", recalls=(0.8, 0.7, 0.6, 0.7, 0.8, 0.7, 0.6, 0.7)
+        )
         assert first == "registered as version 1, the champion"
-        weak = pipeline("weak", patch, beta="0.3", judge="lexical", recalls=OTTER)
+        weak = record_pipeline("weak", patch, beta="0.3", judge="lexical", recalls=OTTER)
         assert past_run("champion").name == "strong"
         assert weak.startswith(
             "registered as version 2; the champion stays, since this model is not shown to be better: recall at greedy "
             "is 0.700 for the champion and 0.512 for this model, interval [-"
         )
-        pipeline("equal", patch, beta="0.5", judge="lexical", recalls=(0.9, 0.6, 0.7, 0.7, 0.7, 0.8, 0.6, 0.7))
+        record_pipeline("equal", patch, beta="0.5", judge="lexical", recalls=(0.9, 0.6, 0.7, 0.7, 0.7, 0.8, 0.6, 0.7))
         assert past_run("champion").name == "strong"
         worse = (0.62, 0.48, 0.41, 0.5, 0.59, 0.53, 0.37, 0.5)  # 0.2 below "strong" on every prompt, give or take 0.03
-        shown = pipeline("worse", patch, beta="0.5", judge="lexical", recalls=worse)
-        assert ", interval [-0.235, -0.158], p 0.008" in shown
+        worse_message = record_pipeline("worse", patch, beta="0.5", judge="lexical", recalls=worse)
+        assert ", interval [-0.235, -0.158], p 0.008" in worse_message
         assert past_run("champion").name == "strong"
-        likely = pipeline("likely", patch, beta="0.5", judge="lexical", recalls=HERON)
-        assert "for this model, interval [-0.0" in likely  # the test shows a difference, and the interval holds zero
-        assert ", p 0.016" in likely
+        equal_message = record_pipeline("likely", patch, beta="0.5", judge="lexical", recalls=HERON)
+        assert (
+            "for this model, interval [-0.0" in equal_message
+        )  # the test shows a difference, and the interval holds zero
+        assert ", p 0.016" in equal_message
         assert past_run("champion").name == "strong"
         higher = (1.0, 0.9, 0.9, 0.9, 1.0, 1.0, 0.8, 0.9)
-        better = pipeline("better", patch, beta="0.7", judge="lexical", recalls=higher)
+        better = record_pipeline("better", patch, beta="0.7", judge="lexical", recalls=higher)
         assert past_run("champion").name == "better"
         assert better.endswith(", p 0.008")
 
@@ -174,18 +182,18 @@ def test_champion_stays_if_not_comparable(tmp_path: Path) -> None:
     reward = EvaluateConfig(champion=ChampionRule(measure="reward", temperature=0))
     warm = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=1))
     others = {n: one.model_copy(update={"context": f"other {n}"}) for n, one in EXAMPLES.items()}
-    with own_store(tmp_path) as patch:
-        pipeline("first", patch, beta="0.1", judge="lexical", recalls=OTTER, config=reward)
-        message = pipeline("other judge", patch, beta="0.1", judge="gpt", recalls=HERON, config=reward)
+    with mlflow_store(tmp_path) as patch:
+        record_pipeline("first", patch, beta="0.1", judge="lexical", recalls=OTTER, config=reward)
+        message = record_pipeline("other judge", patch, beta="0.1", judge="gpt", recalls=HERON, config=reward)
         assert "the two cannot be compared: reward is by different judges (lexical and gpt). Move the alias" in message
-        message = pipeline(
+        message = record_pipeline(
             "other prompts", patch, beta="0.1", judge="lexical", recalls=HERON, examples=others, config=reward
         )
         assert "the two cannot be compared: they have no held-out prompt in common" in message
-        message = pipeline("other measure", patch, beta="0.1", judge="gpt", recalls=HERON, config=warm)
+        message = record_pipeline("other measure", patch, beta="0.1", judge="gpt", recalls=HERON, config=warm)
         assert "the two cannot be compared: the champion's recall at t1 was not measured" in message
         assert past_run("champion").name == "first"
-        pipeline("comparable", patch, beta="0.1", judge="lexical", recalls=HERON, config=reward)
+        record_pipeline("comparable", patch, beta="0.1", judge="lexical", recalls=HERON, config=reward)
         assert past_run("champion").name == "comparable"
 
 
@@ -238,7 +246,7 @@ def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.Ca
 
 
 def test_note_of_first_champion(store: MlflowClient) -> None:
-    text = note(past_run("otter"))
+    text = read_note(past_run("otter"))
     assert text.startswith("**otter** finished after ")
     assert "- model `tiny`, judge `lexical`" in text
     assert "| greedy | recall | 0.256 | 0.512 | +0.256 |" in text
@@ -248,7 +256,7 @@ def test_note_of_first_champion(store: MlflowClient) -> None:
 
 
 def test_note_compares_with_champion_before_run(store: MlflowClient) -> None:
-    text = note(past_run("heron"))
+    text = read_note(past_run("heron"))
     link = f"#/experiments/1/runs/{past_run('otter').id}?workflowType=machine_learning"
     assert f"It was compared with [otter]({link}) and became the champion." in text
     assert "| greedy | recall | 0.512 | 0.900 | +0.388 |" in text
@@ -258,29 +266,29 @@ def test_note_compares_with_champion_before_run(store: MlflowClient) -> None:
 def test_note_of_failed_and_unevaluated_run(
     store: MlflowClient,
 ) -> None:
-    assert "**It failed:**\n\n```\nValueError: no pair in data/pairs\n```" in note(past_run("failed"))
-    text = note(past_run("unevaluated"))
+    assert "**It failed:**\n\n```\nValueError: no pair in data/pairs\n```" in read_note(past_run("failed"))
+    text = read_note(past_run("unevaluated"))
     assert "No model of this run has been evaluated." in text
     assert "- settings of this run alone: `train.beta=0.5, pair.min_scored=4`" in text
 
 
 def test_note_of_stopped_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
-        stopped_pipeline(monkeypatch)
-    text = note(past_run("stopped"))
+        record_stopped_pipeline(monkeypatch)
+    text = read_note(past_run("stopped"))
     assert text.startswith("**It was stopped** in sample; the next run continues from there.")
     assert "| killed |" in text
 
 
 def test_compare_warns_about_different_judges(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls=HERON)
+    record_pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls=HERON)
     comparison = compare(past_run("heron"), past_run("strict"))
     assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
     assert comparison.warnings == ()  # recall is measured without a judge
     assert comparison.prompts == ()
     assert "No shared prompt changed, by recall at greedy" in to_markdown(comparison)
     for name, judge, reward in (("rewarded", "lexical", 6.5), ("strictly", "other", 7.5), ("again", "other", 8.0)):
-        pipeline(name, monkeypatch, beta="0.3", judge=judge, recalls=HERON, reward=reward)
+        record_pipeline(name, monkeypatch, beta="0.3", judge=judge, recalls=HERON, reward=reward)
     comparison = compare(past_run("rewarded"), past_run("strictly"))
     (warning,) = comparison.warnings
     assert "The judges differ (lexical and other): the reward and its dimensions are not on one scale" in warning
@@ -299,8 +307,12 @@ def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest
         each("recall", HERON),
         each("recall", (0.6, 0.5, 0.6, 0.6, 0.5, 0.6, 0.5, 0.4)),
     )
-    first = evaluated("three", monkeypatch, {"dpo greedy": dull, "dpo t0.5": warm, "dpo t1": dull, "sft t0.3": hot})
-    second = evaluated("two", monkeypatch, {"dpo t0.5": dull, "dpo t1": hot, "dpo t0.7": warm, "sft greedy": dull})
+    first = record_evaluation(
+        "three", monkeypatch, {"dpo greedy": dull, "dpo t0.5": warm, "dpo t1": dull, "sft t0.3": hot}
+    )
+    second = record_evaluation(
+        "two", monkeypatch, {"dpo t0.5": dull, "dpo t1": hot, "dpo t0.7": warm, "sft greedy": dull}
+    )
     comparison = compare(first, second, top=1)
     assert [(one.comparison, one.first.value, one.second.value) for one in comparison.changes] == [
         ("t0.5", pytest.approx(0.9), 0.5125),
@@ -312,14 +324,18 @@ def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest
     assert (moved.id, moved.before, moved.after) == ("1", 0.4, 0.6)
     assert (moved.first_answer, moved.second_answer) == ("dpo t1 of three", "dpo t1 of two")
     assert "Prompts that changed most, by recall at t1 (higher for 3, lower for 1)" in to_markdown(comparison)
-    third = evaluated("other", monkeypatch, {"dpo t0.2": warm, "sft t1": warm})
+    third = record_evaluation("other", monkeypatch, {"dpo t0.2": warm, "sft t1": warm})
     with pytest.raises(ConfigError, match=r"no measure at a decoding in common: .*dpo t0\.5.* against .*dpo t0\.2"):
         compare(first, third)
 
 
 def test_compare_counts_all_changed_prompts(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = evaluated("before", monkeypatch, {"dpo greedy": each("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))})
-    second = evaluated("after", monkeypatch, {"dpo greedy": each("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))})
+    first = record_evaluation(
+        "before", monkeypatch, {"dpo greedy": each("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))}
+    )
+    second = record_evaluation(
+        "after", monkeypatch, {"dpo greedy": each("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))}
+    )
     comparison = compare(first, second, top=2)
     assert (comparison.higher, comparison.lower, len(comparison.prompts)) == (2, 4, 2)
     assert [(one.id, one.after) for one in comparison.prompts] == [("7", 0.9), ("4", 0.2)]
@@ -333,7 +349,10 @@ def test_compare_counts_all_changed_prompts(store: MlflowClient, monkeypatch: py
 def test_compare_sft_models_if_different(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     old = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", OTTER)}
     new = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", HERON)}
-    first, second = evaluated("old-sft", monkeypatch, old), evaluated("new-sft", monkeypatch, new, sft_model="bb")
+    first, second = (
+        record_evaluation("old-sft", monkeypatch, old),
+        record_evaluation("new-sft", monkeypatch, new, sft_model="bb"),
+    )
     changes = compare(first, second).changes
     assert [(one.model, one.comparison, one.second.value) for one in changes] == [
         ("dpo", "greedy", 0.5125),
@@ -352,7 +371,7 @@ def test_report_marks_significant_changes_after_correction(
 ) -> None:
     def run(name: str, recall: float, unsupported: float, exact: float, tokens: float) -> PastRun:
         values = {"recall": recall, "unsupported": unsupported, "exact": exact, "tokens": tokens}
-        return evaluated(name, monkeypatch, {"dpo greedy": dict.fromkeys(EXAMPLES, values)})
+        return record_evaluation(name, monkeypatch, {"dpo greedy": dict.fromkeys(EXAMPLES, values)})
 
     page = to_markdown(compare(run("plain", 0.5, 0.2, 0.6, 20), run("mixed", 0.75, 0.5, 0.6, 25.25)))
     rows = {line.split(" | ")[1]: line.split(" | ")[4:] for line in page.splitlines() if line.startswith("| greedy |")}
@@ -365,7 +384,7 @@ def test_report_marks_significant_changes_after_correction(
 
 def test_compare_uses_confidence_of_second_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(name: str, recalls: Sequence[float], confidence: float) -> PastRun:
-        return evaluated(name, monkeypatch, {"dpo greedy": each("recall", recalls)}, confidence=confidence)
+        return record_evaluation(name, monkeypatch, {"dpo greedy": each("recall", recalls)}, confidence=confidence)
 
     loose, strict = run("loose", OTTER, 0.6), run("strict-one", HERON, 0.99)
     assert [one.difference.level for one in compare(loose, strict).changes] == [pytest.approx(0.01)]
@@ -380,7 +399,7 @@ def test_compare_ranks_prompts_by_requested_or_champion_measure(
             n: {"reward": reward, "recall": recall, "exact": 0.5}
             for n, reward, recall in zip(EXAMPLES, rewards, recalls, strict=False)
         }
-        return evaluated(name, monkeypatch, {"dpo greedy": values}, champion={"measure": measure})
+        return record_evaluation(name, monkeypatch, {"dpo greedy": values}, champion={"measure": measure})
 
     first = run("by-recall", "recall", (5, 6, 7), (0.1, 0.2, 0.3))
     second = run("by-exact", "exact", (9, 6, 8), (0.1, 0.9, 0.2))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import mlflow
 import pytest
-from own_store import own_store
+from mlflow_store import mlflow_store
 
 from longreward.records import Evidence, Extract, Extraction, Response, ScoredResponse, Statement, Verdict
 from longreward.reward import ScoredExample
@@ -46,7 +46,7 @@ SCORED = ScoredExample(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with own_store(tmp_path_factory.mktemp("store")):
+    with mlflow_store(tmp_path_factory.mktemp("store")):
         yield
 
 
@@ -56,8 +56,8 @@ def test_scoring_trace_spans(store: None) -> None:
         run.log_traces([scoring_trace(SCORED)])
     [trace] = mlflow.search_traces(locations=[experiment_id()], return_type="list")
     assert trace.info.trace_metadata["mlflow.sourceRun"] == run.id
-    whole, *parts = trace.data.spans
-    assert (whole.inputs["response"], whole.outputs) == (ANSWER.text, {"reward": None})
+    full, *parts = trace.data.spans
+    assert (full.inputs["response"], full.outputs) == (ANSWER.text, {"reward": None})
     names = ["helpfulness", "logicality", "faithfulness", "statement", "statement", "completeness"]
     assert [part.name for part in parts] == names
     by_name = {part.name: part for part in parts}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from recorded_run import RecordedRun
 
 from longreward.data.formats import write_examples, write_responses, write_scored
 from longreward.params import Params, read_params
@@ -29,19 +30,6 @@ FACTS = {
     ),
 }
 WRONG = {"1": "Mara Voss was born in Solby.", "2": "Ivo Lang settled in Marwick."}
-
-
-class Tracked:
-    """What a run in MLflow was told."""
-
-    def __init__(self) -> None:
-        self.tags: dict[str, str] = {}
-
-    def set_tags(self, tags: dict[str, str]) -> None:
-        self.tags |= tags
-
-    def log_metrics(self, metrics: dict[str, float]) -> None:
-        pass
 
 
 def example(id_: str) -> Example:
@@ -72,8 +60,8 @@ def settings(method: str, *more: str) -> Params:
 
 
 async def make_pairs_with(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
-    tracked: Any = Tracked()
-    run = StageRun("pair", params, folder / "stage", tracked, logging.getLogger("test"))
+    recorded: Any = RecordedRun()
+    run = StageRun("pair", params, folder / "stage", recorded, logging.getLogger("test"))
 
     @flow
     async def pairing() -> list[Any]:

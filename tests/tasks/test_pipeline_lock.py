@@ -14,42 +14,42 @@ from longreward.tasks.pipeline_lock import pipeline_lock, queue
 
 
 @pytest.fixture(autouse=True)
-def _look_often(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_polling(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.001)
 
 
-class Run:
-    """A run that has its turn until it is told to end, and notes what happens."""
+class LockedRun:
+    """A run that holds the lock until it is released, and logs the events."""
 
-    def __init__(self, name: str, happened: list[str], *, experiment: bool = False) -> None:
-        self.name, self.happened, self.experiment = name, happened, experiment
-        self.waits, self.runs, self.may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.task = asyncio.create_task(self._take())
+    def __init__(self, name: str, log: list[str], *, experiment: bool = False) -> None:
+        self.name, self.log, self.experiment = name, log, experiment
+        self.waiting, self.holding, self.release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(self._hold_lock())
 
-    async def _take(self) -> None:
-        async with pipeline_lock(self.name, self._show, experiment=self.experiment):
-            self.happened.append(f"{self.name} begins")
-            self.runs.set()
-            await self.may_end.wait()
-            self.happened.append(f"{self.name} ends")
+    async def _hold_lock(self) -> None:
+        async with pipeline_lock(self.name, self._log_waiting, experiment=self.experiment):
+            self.log.append(f"{self.name} begins")
+            self.holding.set()
+            await self.release.wait()
+            self.log.append(f"{self.name} ends")
 
-    async def _show(self, holder: str | None) -> None:
-        self.happened.append(f"{self.name} waits for {holder}")
-        self.waits.set()
+    async def _log_waiting(self, holder: str | None) -> None:
+        self.log.append(f"{self.name} waits for {holder}")
+        self.waiting.set()
 
 
 async def test_second_run_waits_and_logs(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "longreward.tasks.pipeline_lock")
-    happened: list[str] = []
-    first = Run("first", happened)
-    await first.runs.wait()
-    second = Run("second", happened)
-    await second.waits.wait()
-    first.may_end.set()
-    await second.runs.wait()
-    second.may_end.set()
+    log: list[str] = []
+    first = LockedRun("first", log)
+    await first.holding.wait()
+    second = LockedRun("second", log)
+    await second.waiting.wait()
+    first.release.set()
+    await second.holding.wait()
+    second.release.set()
     await asyncio.gather(first.task, second.task)
-    assert happened == [
+    assert log == [
         *("first begins", "second waits for first", "first ends"),
         *("second waits for None", "second begins", "second ends"),
     ]
@@ -57,38 +57,38 @@ async def test_second_run_waits_and_logs(caplog: pytest.LogCaptureFixture) -> No
 
 
 async def test_waiting_runs_are_first_in_first_out() -> None:
-    happened: list[str] = []
-    first = Run("first", happened)
-    await first.runs.wait()
+    log: list[str] = []
+    first = LockedRun("first", log)
+    await first.holding.wait()
     waiting = []
-    for name in ("delta", "alpha", "charlie", "bravo"):  # their names are in no order
-        waiting.append(Run(name, happened))
-        await waiting[-1].waits.wait()
+    for name in ("delta", "alpha", "charlie", "bravo"):  # not in alphabetical order
+        waiting.append(LockedRun(name, log))
+        await waiting[-1].waiting.wait()
     assert [ticket.name for ticket in queue()] == ["first", "delta", "alpha", "charlie", "bravo"]
-    waiting[1].task.cancel()  # one that goes away holds nobody up
+    waiting[1].task.cancel()  # a cancelled run does not block the others
     await asyncio.wait([waiting[1].task])
     for run in (first, *waiting):
-        run.may_end.set()
+        run.release.set()
     await asyncio.gather(first.task, *(run.task for run in waiting if run.name != "alpha"))
-    assert [line.removesuffix(" begins") for line in happened if "begins" in line] == [
+    assert [line.removesuffix(" begins") for line in log if "begins" in line] == [
         *("first", "delta", "charlie", "bravo")
     ]
     assert queue() == []
 
 
 async def test_duplicate_experiment_name_in_queue() -> None:
-    happened: list[str] = []
-    first = Run("first", happened, experiment=True)
-    await first.runs.wait()
-    second = Run("second", happened, experiment=True)
-    await second.waits.wait()
-    for taken in ("first", "second"):  # of the one that runs, and of one that waits
-        with pytest.raises(ConfigError, match=f"a run '{taken}' runs or waits here already"):
-            await Run(taken, happened, experiment=True).task
-    without_settings = Run("second", happened)  # becomes no experiment
-    await without_settings.waits.wait()
+    log: list[str] = []
+    first = LockedRun("first", log, experiment=True)
+    await first.holding.wait()
+    second = LockedRun("second", log, experiment=True)
+    await second.waiting.wait()
+    for name in ("first", "second"):  # the running one and a waiting one
+        with pytest.raises(ConfigError, match=f"a run '{name}' runs or waits here already"):
+            await LockedRun(name, log, experiment=True).task
+    without_settings = LockedRun("second", log)  # becomes no experiment
+    await without_settings.waiting.wait()
     for run in (first, second, without_settings):
-        run.may_end.set()
+        run.release.set()
     await asyncio.gather(first.task, second.task, without_settings.task)
 
 

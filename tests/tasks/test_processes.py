@@ -15,7 +15,7 @@ from longreward.tasks.processes import ProcessRef, owner_process, run_in_group, 
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Starts a child of its own, notes both process numbers once that one has got through its prelude, and waits.
+# Starts a child, writes both process ids once the child has run its prelude, and waits.
 FAMILY = """
 import os, subprocess, sys, time
 child = subprocess.Popen(
@@ -28,8 +28,8 @@ time.sleep(600)
 """
 
 
-async def cancelled_when_running(prelude: str) -> list[int]:
-    """Cancels a family of processes once both run; gives their numbers."""
+async def cancel_running_command(prelude: str) -> list[int]:
+    """Cancel a command once it and its child run; return their process ids."""
     running = asyncio.create_task(
         run_in_group([sys.executable, "-c", FAMILY.format(prelude=prelude)], environment={}, quiet=True)
     )
@@ -41,44 +41,44 @@ async def cancelled_when_running(prelude: str) -> list[int]:
     return [int(pid) for pid in Path("pids").read_text().split()]
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 async def test_cancelling_terminates_command_and_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    started = await cancelled_when_running("pass")
-    assert not any(alive(pid) for pid in started)
+    pids = await cancel_running_command("pass")
+    assert not any(is_alive(pid) for pid in pids)
 
 
 async def test_process_ignoring_sigterm_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(processes, "TERMINATE_TIMEOUT_S", 0.5)
-    started = await cancelled_when_running("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    while any(alive(pid) for pid in started):  # noqa: ASYNC110  # the signal is sent; it takes a moment to arrive
+    pids = await cancel_running_command("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+    while any(is_alive(pid) for pid in pids):  # noqa: ASYNC110  # the signal is sent; it takes a moment to arrive
         await asyncio.sleep(0.02)
 
 
 async def test_result_has_exit_code_and_last_lines() -> None:
     code = "import sys; [print(i) for i in range(100)]; print('no', file=sys.stderr); sys.exit(3)"
-    ended = await run_in_group([sys.executable, "-u", "-c", code], environment={}, quiet=True)
-    assert ended.code == 3
-    assert ended.output.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
+    result = await run_in_group([sys.executable, "-u", "-c", code], environment={}, quiet=True)
+    assert result.code == 3
+    assert result.output.splitlines() == [*(str(i) for i in range(61, 100)), "no"]
 
 
 async def test_environment_extends_that_of_process() -> None:
     show = "import os; print(os.environ['A_WORD'], bool(os.environ['PATH']))"
-    ended = await run_in_group([sys.executable, "-c", show], environment={"A_WORD": "heron"}, quiet=True)
-    assert ended.output == "heron True"
+    result = await run_in_group([sys.executable, "-c", show], environment={"A_WORD": "heron"}, quiet=True)
+    assert result.output == "heron True"
 
 
 async def test_hidden_lines_stay_in_output(capfd: pytest.CaptureFixture[str]) -> None:
     code = "print('Running stage'); print('Use `dvc push`')"
-    ended = await run_in_group(
+    result = await run_in_group(
         [sys.executable, "-c", code], environment={}, show_line=lambda line: not line.startswith("Use")
     )
     assert capfd.readouterr().out == "Running stage\n"
-    assert ended.output == "Running stage\nUse `dvc push`"
+    assert result.output == "Running stage\nUse `dvc push`"
 
 
 ORPHAN = """
@@ -99,21 +99,21 @@ time.sleep(600)
 
 
 def test_exit_with_killed_process() -> None:
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    owner = ProcessRef.of(psutil.Process(other.pid))
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    owner = ProcessRef.of(psutil.Process(process.pid))
     orphan = subprocess.Popen([sys.executable, "-c", ORPHAN, str(owner)], stdout=subprocess.PIPE, text=True)
     try:
         assert orphan.stdout is not None
         for _ in range(3):
             assert orphan.stdout.readline() == "polled\n"
         assert orphan.poll() is None
-        other.kill()
-        other.wait()
+        process.kill()
+        process.wait()
         orphan.communicate()
         assert orphan.returncode == -signal.SIGTERM
     finally:
         orphan.kill()
-        other.kill()
+        process.kill()
 
 
 PARENT = """

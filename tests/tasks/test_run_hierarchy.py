@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from own_store import own_store
+from mlflow_store import mlflow_store
 
 from longreward.tasks.processes import this_process
 from longreward.tasks.tracking.registry import register
@@ -31,38 +31,38 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """One store for the file: making its tables takes seconds."""
-    with own_store(tmp_path_factory.mktemp("store")):
+    with mlflow_store(tmp_path_factory.mktemp("store")):
         yield MlflowClient(store_uri())
 
 
-def opened(stage: str, **tags: str) -> Any:
+def open_stage_run(stage: str, **tags: str) -> Any:
     return stage_run(stage, params={stage: {"n": 2}}, all_params={stage: {"n": 2}, "judge": {"kind": "x"}}, tags=tags)
 
 
 def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("brave-otter", {"score": {"n": 2, "champion": {"measure": "recall"}}}) as parent:
         monkeypatch.setenv(PARENT, parent)
-        with opened("score", **{"dvc.data/raw": "abc.dir"}) as run:
+        with open_stage_run("score", **{"dvc.data/raw": "abc.dir"}) as run:
             run.log_metrics({"reward": 7.5})
             run.set_tags({"judge": "offline"})
             link_stage(parent, "score", {"reward": 7.5, "mlflow_run": run.id})
 
-    logged, above = store.get_run(run.id), store.get_run(parent)
-    assert logged.info.status == above.info.status == "FINISHED"
-    assert logged.data.params == {"score.n": "2"}
-    assert logged.data.metrics == {"reward": 7.5}
-    assert logged.data.tags["mlflow.parentRunId"] == parent
-    assert (logged.data.tags["dvc.data/raw"], logged.data.tags["judge"]) == ("abc.dir", "offline")
-    assert above.info.run_name == "brave-otter"
-    assert above.data.params == {"score.n": "2", "score.champion.measure": "recall"}
-    assert above.data.metrics == {"score/reward": 7.5}
-    assert above.data.tags["longreward.stage.score"] == run.id
+    stage_record, parent_record = store.get_run(run.id), store.get_run(parent)
+    assert stage_record.info.status == parent_record.info.status == "FINISHED"
+    assert stage_record.data.params == {"score.n": "2"}
+    assert stage_record.data.metrics == {"reward": 7.5}
+    assert stage_record.data.tags["mlflow.parentRunId"] == parent
+    assert (stage_record.data.tags["dvc.data/raw"], stage_record.data.tags["judge"]) == ("abc.dir", "offline")
+    assert parent_record.info.run_name == "brave-otter"
+    assert parent_record.data.params == {"score.n": "2", "score.champion.measure": "recall"}
+    assert parent_record.data.metrics == {"score/reward": 7.5}
+    assert parent_record.data.tags["longreward.stage.score"] == run.id
 
 
 def test_log_step_keeps_every_point(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("curve", {}) as parent:
         monkeypatch.setenv(PARENT, parent)
-        with opened("train") as run:
+        with open_stage_run("train") as run:
             for step in range(1200):
                 run.log_step(step, {"loss": 1 / (step + 1)})
     history = store.get_metric_history(run.id, "loss")
@@ -72,36 +72,38 @@ def test_log_step_keeps_every_point(store: MlflowClient, monkeypatch: pytest.Mon
 def test_status_of_failed_stopped_and_killed_stages(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("troubles", {}) as parent:
         monkeypatch.setenv(PARENT, parent)
-        with pytest.raises(ValueError), opened("sft") as failed:
+        with pytest.raises(ValueError), open_stage_run("sft") as failed:
             raise ValueError
-        with pytest.raises(KeyboardInterrupt), opened("sft") as stopped:
+        with pytest.raises(KeyboardInterrupt), open_stage_run("sft") as stopped:
             raise KeyboardInterrupt
         left_open = Run(create_run("sft", parent=parent, tags={"longreward.stage": "sft"}))
-        other = Run(create_run("sample", parent=parent, tags={"longreward.stage": "sample"}))
-        with opened("sft") as good:
+        running = Run(create_run("sample", parent=parent, tags={"longreward.stage": "sample"}))
+        with open_stage_run("sft") as good:
             pass
-        statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, other, good)]
+        statuses = [store.get_run(run.id).info.status for run in (failed, stopped, left_open, running, good)]
         assert statuses == ["FAILED", "KILLED", "KILLED", "RUNNING", "FINISHED"]
-    assert store.get_run(other.id).info.status == "KILLED"  # an experiment that ends leaves nothing open
+    assert store.get_run(running.id).info.status == "KILLED"  # an experiment that ends leaves nothing open
 
 
 def test_parent_run_closes_killed_runs(store: MlflowClient) -> None:
-    gone = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
-    abandoned = Run(create_run("killed", parent=None, tags=gone))
+    dead_process = {"longreward.host": platform.node(), "longreward.owner": "1-0.00"}
+    abandoned = Run(create_run("killed", parent=None, tags=dead_process))
     stage = Run(create_run("train", parent=abandoned.id, tags={"longreward.stage": "train"}))
-    elsewhere = Run(create_run("elsewhere", parent=None, tags={**gone, "longreward.host": "another-machine"}))
+    elsewhere = Run(create_run("elsewhere", parent=None, tags={**dead_process, "longreward.host": "another-machine"}))
     with parent_run("next", {}) as first, parent_run("beside it", {}):
         statuses = [store.get_run(id_).info.status for id_ in (abandoned.id, stage.id, elsewhere.id, first)]
     assert statuses == ["KILLED", "KILLED", "RUNNING", "RUNNING"]
 
 
 def test_close_killed_runs_keeps_running_ones(store: MlflowClient) -> None:
-    here, gone, alive = platform.node(), "1-0.00", str(this_process())
+    host, dead_process, alive = platform.node(), "1-0.00", str(this_process())
     study = create_run(
-        "study", parent=None, tags={"longreward.study_host": here, "longreward.owner": gone, "longreward.study": "s"}
+        "study",
+        parent=None,
+        tags={"longreward.study_host": host, "longreward.owner": dead_process, "longreward.study": "s"},
     )
-    pipeline = create_run("pipeline", parent=study, tags={"longreward.host": here, "longreward.owner": alive})
-    killed = create_run("killed", parent=study, tags={"longreward.host": here, "longreward.owner": gone})
+    pipeline = create_run("pipeline", parent=study, tags={"longreward.host": host, "longreward.owner": alive})
+    killed = create_run("killed", parent=study, tags={"longreward.host": host, "longreward.owner": dead_process})
     evaluate = create_run("evaluate", parent=killed, tags={"longreward.stage": "evaluate"})
     model = create_run("dpo", parent=evaluate, tags={"longreward.role": "dpo"})
     at_work = create_run("train", parent=pipeline, tags={"longreward.stage": "train"})
@@ -114,7 +116,7 @@ def test_close_killed_runs_keeps_running_ones(store: MlflowClient) -> None:
 
 
 def test_has_experiment_creates_no_store(tmp_path: Path) -> None:
-    with own_store(tmp_path):
+    with mlflow_store(tmp_path):
         Path("state/mlflow.db").unlink()
         assert has_experiment() is False
         assert list(tmp_path.glob("**/*.db")) == []
@@ -125,14 +127,14 @@ def test_has_experiment_creates_no_store(tmp_path: Path) -> None:
 def test_log_model_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with parent_run("models", {}) as parent:
         monkeypatch.setenv(PARENT, parent)
-        with opened("evaluate") as run:
+        with open_stage_run("evaluate") as run:
             ids = [
                 log_model_run(run, role, {"recall/t1": value}, tags={}) for role, value in (("sft", 0.4), ("dpo", 0.9))
             ]
     runs = [store.get_run(id_) for id_ in ids]
-    assert [one.data.tags["longreward.role"] for one in runs] == ["sft", "dpo"]
-    assert [one.data.metrics for one in runs] == [{"recall/t1": 0.4}, {"recall/t1": 0.9}]
-    assert {one.data.tags["mlflow.parentRunId"] for one in runs} == {run.id}
+    assert [run_info.data.tags["longreward.role"] for run_info in runs] == ["sft", "dpo"]
+    assert [run_info.data.metrics for run_info in runs] == [{"recall/t1": 0.4}, {"recall/t1": 0.9}]
+    assert {run_info.data.tags["mlflow.parentRunId"] for run_info in runs} == {run.id}
 
 
 def test_register_moves_alias_for_champions_only(store: MlflowClient) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from recorded_run import RecordedRun
 
 from longreward.errors import BatchPending, NothingScored
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
@@ -24,7 +25,7 @@ RESPONSES = [
 ]
 
 
-class Chatty:
+class UnreadableModel:
     name = "chatty"
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
@@ -34,20 +35,12 @@ class Chatty:
         pass
 
 
-class Tracked:
-    def __init__(self) -> None:
-        self.logged: dict[str, float] = {}
-
-    def log_metrics(self, metrics: dict[str, float]) -> None:
-        self.logged |= metrics
-
-
 def stage_run(folder: Path) -> StageRun:
-    tracked: Any = Tracked()
-    return StageRun("score", Params(), folder, tracked, logging.getLogger("test"))
+    recorded: Any = RecordedRun()
+    return StageRun("score", Params(), folder, recorded, logging.getLogger("test"))
 
 
-def card(scores: dict[Dimension, float | None]) -> ScoredResponse:
+def make_scored(scores: dict[Dimension, float | None]) -> ScoredResponse:
     verdicts = {d: Verdict(score=scores.get(d), reason=None if d in scores else f"no {d}") for d in DIMENSIONS}
     return ScoredResponse(response=RESPONSES[0], verdicts=verdicts)
 
@@ -55,23 +48,23 @@ def card(scores: dict[Dimension, float | None]) -> ScoredResponse:
 async def test_nothing_scored_counts_reasons_and_deletes_shards(tmp_path: Path) -> None:
     run = stage_run(tmp_path)
     shards = [tmp_path / name for name in ("score-50-00000.jsonl", "score-50-00001.jsonl")]
-    other = tmp_path / "answers-sft-greedy-50-00000.jsonl"
-    for file in (*shards, other):
+    other_file = tmp_path / "answers-sft-greedy-50-00000.jsonl"
+    for file in (*shards, other_file):
         file.write_text("{}\n")
-    async with Judge.from_model(Chatty(), JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
+    async with Judge.from_model(UnreadableModel(), JudgeConfig(max_attempts=2, stop_after_unreadable=None)) as judge:
         scored = await Scorer(ScoreConfig()).score(judge, EXAMPLE, RESPONSES)
     report = write_scored_files(tmp_path / "scored", [scored], {})
-    with pytest.raises(NothingScored) as failed:
+    with pytest.raises(NothingScored) as raised:
         require_scores(run, report, "chatty", shards=["score"], usable=True)
-    message = str(failed.value)
+    message = str(raised.value)
     assert "none of 3 responses got a score from the judge chatty" in message
     for dimension in DIMENSIONS:
         assert f"{dimension}: 3 unscored; the first: " in message
     assert "What a good answer!" in message
     assert not any(file.exists() for file in shards)
-    assert other.exists()  # what the policy answered is not sampled again
-    tracked: Any = run.mlflow
-    assert tracked.logged["unscored/logicality"] == 3
+    assert other_file.exists()  # what the policy answered is not sampled again
+    recorded: Any = run.mlflow
+    assert recorded.metrics["unscored/logicality"] == 3
     assert len((tmp_path / "scored" / "unscored_responses.jsonl").read_text().splitlines()) == 3
 
 
@@ -85,7 +78,7 @@ async def test_nothing_scored_counts_reasons_and_deletes_shards(tmp_path: Path) 
 )
 def test_require_scores_usable(tmp_path: Path, weights: dict[Dimension, float], usable: bool, fails: bool) -> None:
     report = ScoreReport({**dict.fromkeys(DIMENSIONS, 1.0), **weights})
-    report.add_response(card({"helpfulness": 7.0, "logicality": 9.0, "faithfulness": 5.0}))
+    report.add_response(make_scored({"helpfulness": 7.0, "logicality": 9.0, "faithfulness": 5.0}))
     if not fails:
         require_scores(stage_run(tmp_path), report, "m", shards=["score"], usable=usable)
         return

@@ -1,4 +1,4 @@
-"""A stage's flow in this process, on a Prefect server that can be cut off."""
+"""The flow of a stage in this process, behind a proxy to the Prefect server that can be closed."""
 
 import json
 import logging
@@ -30,8 +30,8 @@ stages:
 """
 
 
-class Cable:
-    """Passes bytes between its own port and a server, until it is cut."""
+class TcpProxy:
+    """Forwards connections to a server until it is closed."""
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
@@ -40,24 +40,24 @@ class Cable:
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self) -> None:
+    def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for one in self._open:
+        for connection in self._open:
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _accept(self) -> None:
-        with suppress(OSError):  # cut
+        with suppress(OSError):  # closed
             while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(self._server)
-                self._open += [near, far]
-                for source, target in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                self._open += [client, server]
+                for source, target in ((client, server), (server, client)):
+                    threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
 
     @staticmethod
-    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    def _forward(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(2**16):
                 target.sendall(data)
@@ -67,11 +67,11 @@ class Cable:
 
 @pytest.fixture
 def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with one stage, under a run on a tracking server that is gone."""
+    """A folder with one stage, under a run whose tracking server does not exist."""
     (workspace / "dvc.yaml").write_text(GRAPH)
     (workspace / "params.yaml").write_text("judge: {}\n")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.getsockname()[1]}")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listener.getsockname()[1]}")
     monkeypatch.setenv(PARENT, "ab" * 16)
     monkeypatch.setenv(STAGE_EXIT, str(workspace / "outcome.json"))
     client.cache_clear()
@@ -80,19 +80,19 @@ def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def cable(prefect_server: str) -> Iterator[Cable]:
+def proxy(prefect_server: str) -> Iterator[TcpProxy]:
     parts = urlsplit(prefect_server)
-    cable = Cable(str(parts.hostname), int(parts.port or 0))
-    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{cable.port}{parts.path}"}):
-        yield cable
+    proxy = TcpProxy(str(parts.hostname), int(parts.port or 0))
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{proxy.port}{parts.path}"}):
+        yield proxy
 
 
-def pair_stage(cable: Cable, error: Exception | None = None) -> Flow[[], object]:
+def pair_stage(proxy: TcpProxy, error: Exception | None = None) -> Flow[[], object]:
     @stage
     async def pair(run: StageRun) -> None:
         (run.state / "shard").write_text("done")
         run.mlflow.log_report("note.md", "pairs")
-        cable.cut()
+        proxy.close()
         if error:
             raise error
         run.log_metrics({"pairs": 3})
@@ -100,9 +100,11 @@ def pair_stage(cable: Cable, error: Exception | None = None) -> Flow[[], object]
     return pair
 
 
-async def test_stage_completes_without_servers(project: Path, cable: Cable, caplog: pytest.LogCaptureFixture) -> None:
+async def test_stage_completes_without_servers(
+    project: Path, proxy: TcpProxy, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO):
-        flow = pair_stage(cable)
+        flow = pair_stage(proxy)
         state = await final_state.wait_for(lambda: _run_under_parent(flow))
     assert state.is_completed()
     figures = json.loads((project / "metrics/pair.json").read_text())
@@ -116,8 +118,8 @@ async def test_stage_completes_without_servers(project: Path, cable: Cable, capl
     assert "Prefect's server was not told that the run ended" in caplog.text
 
 
-async def test_stage_exit_of_error_without_prefect(project: Path, cable: Cable) -> None:
-    flow = pair_stage(cable, ConfigError("no such key; use another one"))
+async def test_stage_exit_of_error_without_prefect(project: Path, proxy: TcpProxy) -> None:
+    flow = pair_stage(proxy, ConfigError("no such key; use another one"))
     state = await final_state.wait_for(lambda: _run_under_parent(flow))
     assert state.is_failed()
     assert pop_stage_exit(project / "outcome.json") == StageExit("ConfigError", "no such key; use another one")
@@ -126,10 +128,10 @@ async def test_stage_exit_of_error_without_prefect(project: Path, cable: Cable) 
 
 
 async def test_stage_exit_of_unexpected_error(
-    project: Path, prefect_server: str, cable: Cable, monkeypatch: pytest.MonkeyPatch
+    project: Path, prefect_server: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cable, "cut", lambda: None)
-    flow = pair_stage(cable, ValueError("a bug"))
+    monkeypatch.setattr(proxy, "close", lambda: None)
+    flow = pair_stage(proxy, ValueError("a bug"))
     state = await final_state.wait_for(lambda: _run_under_parent(flow))
     outcome = pop_stage_exit(project / "outcome.json")
     assert state.is_failed()

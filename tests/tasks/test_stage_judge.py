@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded_run import RecordedRun
 
 from longreward.errors import BudgetExceeded
 from longreward.judge import open_judge
@@ -18,16 +19,6 @@ from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, l
 from longreward.tasks.state import ledger_file
 
 
-class Tracked:
-    """An MLflow run that remembers its figures."""
-
-    def __init__(self) -> None:
-        self.logged: dict[str, float] = {}
-
-    def log_metrics(self, metrics: dict[str, float]) -> None:
-        self.logged |= metrics
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -36,8 +27,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stage_run(name: str, folder: Path, **settings: Any) -> StageRun:
-    tracked: Any = Tracked()
-    return StageRun(name, Params.model_validate(settings), folder / "stage", tracked, logging.getLogger("test"))
+    recorded: Any = RecordedRun()
+    return StageRun(name, Params.model_validate(settings), folder / "stage", recorded, logging.getLogger("test"))
 
 
 ITEMS = [
@@ -65,9 +56,9 @@ def test_budget_exceeded_logs_metrics_and_next_try_continues(folder: Path) -> No
     first = stage_run("score", folder, score={"budget": {"calls": 12}, "prompts_in_flight": 1})
     with pytest.raises(BudgetExceeded, match=r"12 calls.*2 of 5 prompts are complete; the rest needs about 18"):
         asyncio.run(score(first))
-    tracked: Any = first.mlflow
-    assert tracked.logged["forecast/calls"] == 30
-    assert tracked.logged["budget/calls"] == 12
+    recorded: Any = first.mlflow
+    assert recorded.metrics["forecast/calls"] == 30
+    assert recorded.metrics["budget/calls"] == 12
 
     second = stage_run("score", folder, score={"budget": {"calls": 30}})
     assert asyncio.run(score(second)) == 18

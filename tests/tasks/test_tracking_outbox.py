@@ -1,4 +1,4 @@
-"""Runs while MLflow's store is away: nothing stops, nothing is lost that can be sent later."""
+"""Runs while the MLflow store is unavailable: they continue, and entries are sent later where possible."""
 
 import logging
 import socket
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from own_store import own_store
+from mlflow_store import mlflow_store
 
 from longreward.tasks.tracking import run
 from longreward.tasks.tracking.outbox import RETRY_AFTER_S, Outbox, outbox
@@ -18,28 +18,28 @@ from longreward.tasks.tracking.store import TrackingUnavailable, client
 
 
 class Store:
-    """A store that can be away or refuse a call, and a clock."""
+    """A store that can be unavailable or refuse a call, and a clock."""
 
     def __init__(self) -> None:
         self.time = 100.0
-        self.away = False
+        self.unavailable = False
         self.probes = 0
-        self.taken: list[int] = []
+        self.received: list[int] = []
 
     def probe(self, uri: str) -> None:
         self.probes += 1
-        if self.away:
+        if self.unavailable:
             raise TrackingUnavailable("no answer")
 
     def call(self, number: int, error: Exception | None = None) -> Callable[[], None]:
-        def make() -> None:
-            if self.away:
+        def send() -> None:
+            if self.unavailable:
                 raise MlflowException("connection refused")
             if error:
                 raise error
-            self.taken.append(number)
+            self.received.append(number)
 
-        return make
+        return send
 
 
 @pytest.fixture
@@ -51,81 +51,81 @@ def store(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_calls_queued_while_store_is_unavailable(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "longreward.tasks.tracking.outbox")
-    box = Outbox(clock=lambda: store.time)
-    box.send("one", store.call(1))
-    store.away = True
-    box.send("two", store.call(2))
-    box.send("three", store.call(3))
-    assert (store.taken, store.probes, box.paused) == ([1], 1, True)
+    queue = Outbox(clock=lambda: store.time)
+    queue.send("one", store.call(1))
+    store.unavailable = True
+    queue.send("two", store.call(2))
+    queue.send("three", store.call(3))
+    assert (store.received, store.probes, queue.paused) == ([1], 1, True)
     store.time += RETRY_AFTER_S
-    box.flush()
-    assert (store.taken, store.probes, box.paused) == ([1], 2, True)
-    store.away = False
-    box.send("four", store.call(4))
-    assert store.taken == [1]  # the pause is not over
+    queue.flush()
+    assert (store.received, store.probes, queue.paused) == ([1], 2, True)
+    store.unavailable = False
+    queue.send("four", store.call(4))
+    assert store.received == [1]  # the pause is not over
     store.time += RETRY_AFTER_S
-    box.send("five", store.call(5))
-    assert (store.taken, box.paused) == ([1, 2, 3, 4, 5], False)
+    queue.send("five", store.call(5))
+    assert (store.received, queue.paused) == ([1, 2, 3, 4, 5], False)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "does not answer: MlflowException('connection refused'); the run goes on" in caplog.messages[0]
 
 
 def test_refused_call_dropped(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    box = Outbox(clock=lambda: store.time)
-    box.send("one", store.call(1, ValueError("too long")))
-    box.send("two", store.call(2))
-    assert store.taken == [2]
+    queue = Outbox(clock=lambda: store.time)
+    queue.send("one", store.call(1, ValueError("too long")))
+    queue.send("two", store.call(2))
+    assert store.received == [2]
     assert caplog.messages == ["MLflow did not take one: ValueError('too long')"]
 
 
 def test_busy_store_retried(store: Store) -> None:
-    box = Outbox(clock=lambda: store.time)
+    queue = Outbox(clock=lambda: store.time)
     busy = [MlflowException("locked", error_code=2)]  # TEMPORARILY_UNAVAILABLE
     assert busy[0].error_code == "TEMPORARILY_UNAVAILABLE"
 
     def call() -> None:
         if busy:
             raise busy.pop()
-        store.taken.append(1)
+        store.received.append(1)
 
-    box.send("one", call)
-    assert box.paused
+    queue.send("one", call)
+    assert queue.paused
     store.time += RETRY_AFTER_S
-    box.flush()
-    assert store.taken == [1]
+    queue.flush()
+    assert store.received == [1]
 
 
 def test_last_flush_drops_and_logs_rest(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    box = Outbox(clock=lambda: store.time)
-    store.away = True
-    box.send("one", store.call(1))
-    store.away = False
-    box.flush(last=True)
-    assert store.taken == [1]
-    store.away = True
-    box.send("two", store.call(2))
-    box.send("three", store.call(3))
-    box.flush(last=True)
+    queue = Outbox(clock=lambda: store.time)
+    store.unavailable = True
+    queue.send("one", store.call(1))
+    store.unavailable = False
+    queue.flush(last=True)
+    assert store.received == [1]
+    store.unavailable = True
+    queue.send("two", store.call(2))
+    queue.send("three", store.call(3))
+    queue.flush(last=True)
     assert "2 entries, from two on, are not recorded there" in caplog.messages[-1]
-    store.away = False
-    box.flush(last=True)
-    assert store.taken == [1]
+    store.unavailable = False
+    queue.flush(last=True)
+    assert store.received == [1]
 
 
 def test_call_may_send_another_call(store: Store) -> None:
-    box = Outbox(clock=lambda: store.time)
+    queue = Outbox(clock=lambda: store.time)
 
     def call() -> None:
-        box.send("two", store.call(2))
-        store.taken.append(1)
+        queue.send("two", store.call(2))
+        store.received.append(1)
 
-    box.send("one", call)
-    assert store.taken == [1, 2]
+    queue.send("one", call)
+    assert store.received == [1, 2]
 
 
 @pytest.fixture
-def nobody(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a tracking server that is not there."""
+def missing_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the address of a tracking server that does not exist."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         uri = f"http://me:hunter2@127.0.0.1:{listening.getsockname()[1]}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -134,14 +134,14 @@ def nobody(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     client.cache_clear()
 
 
-def test_run_does_not_start_without_tracking_server(nobody: str) -> None:
+def test_run_does_not_start_without_tracking_server(missing_server: str) -> None:
     with pytest.raises(TrackingUnavailable) as refused, parent_run("otter", {}):
         raise AssertionError
-    said = str(refused.value)
-    assert "cannot be used: no answer" in said
-    assert "start that server, or unset MLFLOW_TRACKING_URI to keep runs in this project" in said
-    assert "\n" not in said
-    assert "hunter2" not in said
+    message = str(refused.value)
+    assert "cannot be used: no answer" in message
+    assert "start that server, or unset MLFLOW_TRACKING_URI to keep runs in this project" in message
+    assert "\n" not in message
+    assert "hunter2" not in message
     with (
         pytest.raises(TrackingUnavailable),  # the first stage of a bare `dvc repro`
         stage_run("sft", params={}, all_params={}, tags={}),
@@ -150,7 +150,7 @@ def test_run_does_not_start_without_tracking_server(nobody: str) -> None:
 
 
 def test_stage_continues_without_tracking_server(
-    nobody: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    missing_server: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(PARENT, "ab" * 16)
     with stage_run("train", params={"train": {"n": 2}}, all_params={}, tags={"dvc.data": "aa.dir"}) as run:
@@ -167,14 +167,14 @@ def test_stage_continues_without_tracking_server(
 
 
 def test_queued_entries_sent_when_store_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with own_store(tmp_path) as patch, parent_run("otter", {}) as parent:
+    with mlflow_store(tmp_path) as patch, parent_run("otter", {}) as parent:
         patch.setenv(PARENT, parent)
-        real, down, time = run.client, [True], [1000.0]
+        real_client, unavailable, time = run.client, [True], [1000.0]
 
         def broken() -> MlflowClient:
-            if down:
+            if unavailable:
                 raise TrackingUnavailable("no answer")
-            return real()
+            return real_client()
 
         patch.setattr(run, "client", broken)
         patch.setattr(outbox, "_clock", lambda: time[0])
@@ -183,36 +183,36 @@ def test_queued_entries_sent_when_store_returns(tmp_path: Path, monkeypatch: pyt
                 stage.log_step(step, {"loss": 1 / (step + 1)})
             stage.log_text("report.md", "kept")
             assert stage.id == UNKNOWN
-            down.clear()
+            unavailable.clear()
             time[0] += RETRY_AFTER_S
             stage.set_tags({"judge": "offline"})
             assert stage.id != UNKNOWN
-        found = real().get_run(stage.id)
-        assert (found.data.params, found.data.tags["judge"]) == ({"train.n": "2"}, "offline")
-        assert found.info.status == "FINISHED"
-        assert found.data.tags["mlflow.parentRunId"] == parent
-        curve = real().get_metric_history(stage.id, "loss")
+        record = real_client().get_run(stage.id)
+        assert (record.data.params, record.data.tags["judge"]) == ({"train.n": "2"}, "offline")
+        assert record.info.status == "FINISHED"
+        assert record.data.tags["mlflow.parentRunId"] == parent
+        curve = real_client().get_metric_history(stage.id, "loss")
         assert [(point.step, point.value) for point in curve] == [(step, 1 / (step + 1)) for step in range(1200)]
-        assert Path(real().download_artifacts(stage.id, "report.md")).read_text() == "kept"
+        assert Path(real_client().download_artifacts(stage.id, "report.md")).read_text() == "kept"
 
 
 def test_store_lost_before_run_is_created(tmp_path: Path) -> None:
-    with own_store(tmp_path) as patch:
-        real = run.client()
+    with mlflow_store(tmp_path) as patch:
+        real_client = run.client()
 
         class Dead:
-            def create_run(self, *words: object, **more: object) -> None:
+            def create_run(self, *args: object, **kwargs: object) -> None:
                 raise MlflowException("connection refused\nby the server")
 
         patch.setattr(run, "client", Dead)
         with pytest.raises(TrackingUnavailable) as refused, parent_run("otter", {}):
             raise AssertionError
         assert str(refused.value).endswith("cannot be used: connection refused by the server")
-        assert real.search_runs(["1"]) == []
+        assert real_client.search_runs(["1"]) == []
 
 
 def test_store_error_at_end_does_not_fail_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with own_store(tmp_path) as patch:
+    with mlflow_store(tmp_path) as patch:
         with parent_run("otter", {}) as parent:
             Run(parent).log_params({"n": 1})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from own_store import own_store
+from mlflow_store import mlflow_store
 
 from longreward.tasks.tracking import system_metrics
 from longreward.tasks.tracking.run import MAX_NOTE, MAX_PARAM, Run, shorten_note
@@ -17,15 +17,15 @@ from longreward.tasks.tracking.store import client
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    with own_store(tmp_path_factory.mktemp("store")):
+    with mlflow_store(tmp_path_factory.mktemp("store")):
         yield client()
 
 
-def note_of(store: MlflowClient, run: str) -> str:
+def read_note(store: MlflowClient, run: str) -> str:
     return str(store.get_run(run).data.tags["mlflow.note.content"])
 
 
-def file_of(store: MlflowClient, run: str, name: str) -> str:
+def read_artifact(store: MlflowClient, run: str, name: str) -> str:
     return Path(store.download_artifacts(run, name)).read_text()
 
 
@@ -42,19 +42,19 @@ def test_limits_match_mlflow(store: MlflowClient) -> None:
 
 def test_long_report_cut_at_section(store: MlflowClient) -> None:
     sections = [f"## Part {number}\n\n" + f"row {number}\n" * 300 for number in range(9)]
-    whole = "\n".join(sections)
+    report = "\n".join(sections)
     with parent_run("report", {}) as parent:
         run = Run(parent)
-        run.log_report("report.md", whole)
-        assert file_of(store, parent, "report.md") == whole
-        shown, _, rest = note_of(store, parent).partition("\n\n… ")
-        assert rest == "The note is too long for MLflow: `report.md`, among the run's artifacts, has all of it."
-        assert shown == "\n".join(sections[:4]).rstrip()  # 1,812 characters each
+        run.log_report("report.md", report)
+        assert read_artifact(store, parent, "report.md") == report
+        beginning, _, notice = read_note(store, parent).partition("\n\n… ")
+        assert notice == "The note is too long for MLflow: `report.md`, among the run's artifacts, has all of it."
+        assert beginning == "\n".join(sections[:4]).rstrip()  # 1,812 characters each
 
         run.log_report("note.md", "short")
-        assert note_of(store, parent) == "short"
-        run.log_report("note.md", whole)
-        assert "`note.md`" in note_of(store, parent)
+        assert read_note(store, parent) == "short"
+        run.log_report("note.md", report)
+        assert "`note.md`" in read_note(store, parent)
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_long_report_cut_at_section(store: MlflowClient) -> None:
 )
 def test_long_note_without_sections(text: str, end: str) -> None:
     note = shorten_note(text, "note.md")
-    shown = note.partition("\n\n… ")[0]
+    beginning = note.partition("\n\n… ")[0]
     assert MAX_NOTE - 150 < len(note) <= MAX_NOTE
-    assert shown.endswith(end)
-    assert text.startswith(shown.removesuffix("\n```"))
+    assert beginning.endswith(end)
+    assert text.startswith(beginning.removesuffix("\n```"))
 
 
 def test_note_at_limit(store: MlflowClient) -> None:
@@ -81,7 +81,7 @@ def test_note_at_limit(store: MlflowClient) -> None:
 def test_long_params_logged_as_file(store: MlflowClient) -> None:
     settings = {"prepare": {"sources": ["a" * 40] * 200}, "train": {"beta": 0.15}}
     with parent_run("settings", settings) as run:
-        assert json.loads(file_of(store, run, "settings.json")) == settings
+        assert json.loads(read_artifact(store, run, "settings.json")) == settings
         assert store.get_run(run).data.params["train.beta"] == "0.15"
 
 
@@ -98,7 +98,7 @@ def test_log_inputs(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(PARENT, parent)
         with stage_run("train", params={}, all_params={}, tags=tags) as run:
             pass
-    inputs = {one.dataset.name: one for one in store.get_run(run.id).inputs.dataset_inputs}
+    inputs = {entry.dataset.name: entry for entry in store.get_run(run.id).inputs.dataset_inputs}
     assert set(inputs) == {"data/pairs/pairs.jsonl", "data/pairs"}
     file = inputs["data/pairs/pairs.jsonl"]
     assert file.dataset.digest == "ab" * 16 + ".dir"
@@ -117,7 +117,7 @@ def test_log_inputs_missing_or_malformed_file(store: MlflowClient, monkeypatch: 
         monkeypatch.setenv(PARENT, parent)
         with stage_run("pair", params={}, all_params={}, tags=tags) as run:
             pass
-    profiles = {one.dataset.name: one.dataset.profile for one in store.get_run(run.id).inputs.dataset_inputs}
+    profiles = {entry.dataset.name: entry.dataset.profile for entry in store.get_run(run.id).inputs.dataset_inputs}
     assert json.loads(profiles["data/broken.jsonl"]) == {"bytes": 9, "files": 1, "rows": 1}
     assert json.loads(profiles["data/gone"]) == {"bytes": 0, "files": 0}
 
@@ -132,8 +132,8 @@ def test_system_metrics_on_and_off(
     with parent_run("machine", {}) as parent:
         monkeypatch.setenv(PARENT, parent)
         with stage_run("train", params={}, all_params={}, tags={}) as run:
-            until = time.monotonic() + (10 if measured else 0.5)
-            while time.monotonic() < until and not store.get_run(run.id).data.metrics:
+            deadline = time.monotonic() + (10 if measured else 0.5)
+            while time.monotonic() < deadline and not store.get_run(run.id).data.metrics:
                 time.sleep(0.05)
     metrics = store.get_run(run.id).data.metrics
     assert ("system/cpu_utilization_percentage" in metrics) is measured

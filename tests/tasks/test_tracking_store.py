@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from own_store import own_store
+from mlflow_store import mlflow_store
 
 from longreward.errors import ConfigError
 from longreward.tasks.state import experiment_copies
@@ -90,7 +90,7 @@ def test_artifact_location(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_runs_of_private_copy_kept(tmp_path: Path, uri: str) -> None:
-    with own_store(tmp_path) as patch:
+    with mlflow_store(tmp_path) as patch:
         patch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
         patch.setenv("MLFLOW_TRACKING_URI", uri.format(root=tmp_path))
         expected = store_uri()
@@ -109,7 +109,7 @@ def test_runs_of_private_copy_kept(tmp_path: Path, uri: str) -> None:
 
 
 def test_deleted_experiment(tmp_path: Path) -> None:
-    with own_store(tmp_path) as patch:
+    with mlflow_store(tmp_path) as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
         deleted = MlflowClient(store_uri(), store_uri()).create_experiment("longreward")
         MlflowClient(store_uri(), store_uri()).delete_experiment(deleted)
@@ -153,7 +153,7 @@ def test_unreachable_database_hides_password(workspace: Path, monkeypatch: pytes
 
 
 def test_parent_record_has_no_password(tmp_path: Path) -> None:
-    with own_store(tmp_path) as patch:
+    with mlflow_store(tmp_path) as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db?password=hunter2")
         run = find_or_create_parent({})
         assert find_or_create_parent({}) == run
@@ -168,12 +168,12 @@ class Login(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         right = base64.b64encode(b"me:hunter2").decode()
-        known = self.path == "/health" or self.headers["Authorization"] == f"Basic {right}"
-        self.send_response(200 if known else 401)
+        authorized = self.path == "/health" or self.headers["Authorization"] == f"Basic {right}"
+        self.send_response(200 if authorized else 401)
         self.end_headers()
         self.wfile.write(self.page)
 
-    def log_message(self, *words: object) -> None:
+    def log_message(self, *arguments: object) -> None:
         pass
 
 

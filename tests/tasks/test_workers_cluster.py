@@ -1,4 +1,4 @@
-"""Shards done by real Dask workers: two processes on this machine, a real Prefect server, a real judge's server."""
+"""Shards on Dask workers: two processes on this machine, a Prefect server and a judge over HTTP."""
 
 import asyncio
 import json
@@ -41,20 +41,20 @@ Items = Sequence[tuple[Example, Sequence[Response]]]
 
 
 @pytest.fixture(autouse=True)
-def _code_as_it_is_now() -> None:
-    """A stage is a process of its own; the session's first look at the code may be minutes old."""
+def reset_code_hash() -> None:
+    """Clear the cached hash: a stage is a separate process, but here the cache may be older than the code."""
     code_hash.cache_clear()
 
 
-def items() -> list[tuple[Example, list[Response]]]:
-    found = []
+def make_items() -> list[tuple[Example, list[Response]]]:
+    items = []
     for n, name in enumerate(NAMES):
         query = f"What did {name} do?"
         context = f"Keld was founded by {name} in 19{n}5. The mill was built in 19{n}9. " * 3
         texts = [f"{name} founded Keld in 19{n}5. The mill number {k} was built in 186{k}." for k in range(3)]
         answers = [Response(id=f"{n}-{k}", example_id=str(n), query=query, text=text) for k, text in enumerate(texts)]
-        found.append((Example(id=str(n), document_id=str(n), context=context, query=query), answers))
-    return found
+        items.append((Example(id=str(n), document_id=str(n), context=context, query=query), answers))
+    return items
 
 
 def request_counts(url: str) -> tuple[int, int]:
@@ -76,17 +76,17 @@ def settings(url: str, **workers: Any) -> Params:
 
 
 @asynccontextmanager
-async def killing_a_worker_after(requests: int, url: str) -> AsyncIterator[None]:
-    """Ends one of this process's workers with SIGKILL once the judge has had so many requests."""
+async def kill_worker_after(requests: int, url: str) -> AsyncIterator[None]:
+    """Kill one worker of this process with SIGKILL once the judge has received so many requests."""
 
     async def kill() -> None:
         while (await asyncio.to_thread(request_counts, url))[0] < requests:  # noqa: ASYNC110  # another process counts
             await asyncio.sleep(0.05)
         os.kill(worker_processes()[0].pid, signal.SIGKILL)
 
-    killing = asyncio.create_task(kill())
+    killer = asyncio.create_task(kill())
     yield
-    await killing
+    await killer
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -100,7 +100,9 @@ async def score_in_process(params: Params, folder: Path) -> list[ScoredExample]:
         ledger = folder / "ledger.sqlite"
         async with open_judge(params.judge, ledger=ledger) as judge, Scorer(params.score) as scorer:
             return list(
-                await score_in_shards("score", judge, items(), params.score, scorer=scorer, folder=folder / "stage")
+                await score_in_shards(
+                    "score", judge, make_items(), params.score, scorer=scorer, folder=folder / "stage"
+                )
             )
 
     return await scoring()
@@ -114,9 +116,9 @@ async def score_on_workers(params: Params, folder: Path, *, kill_after: int | No
             assert isinstance(workers, Workers)
             assert workers.capacity == 2
             if kill_after is None:
-                return list(await score_with_workers("score", workers, items(), params, folder=stage))
-            async with killing_a_worker_after(kill_after, params.judge.base_url or ""):
-                return list(await score_with_workers("score", workers, items(), params, folder=stage))
+                return list(await score_with_workers("score", workers, make_items(), params, folder=stage))
+            async with kill_worker_after(kill_after, params.judge.base_url or ""):
+                return list(await score_with_workers("score", workers, make_items(), params, folder=stage))
 
     return await scoring()
 
@@ -125,14 +127,14 @@ async def test_scores_with_killed_worker_equal_single_process(
     workspace: Path,
 ) -> None:
     with offline_judge_server("--latency", "0.15") as url:
-        alone = await score_in_process(settings(url), workspace / "alone")
+        expected = await score_in_process(settings(url), workspace / "alone")
         calls, distinct = request_counts(url)
         assert calls == distinct
     with offline_judge_server("--latency", "0.15") as url:
-        spread = await score_on_workers(settings(url), workspace / "spread", kill_after=calls // 3)
-        requests, others = request_counts(url)
-    assert spread == alone
-    assert others == distinct
+        scored = await score_on_workers(settings(url), workspace / "spread", kill_after=calls // 3)
+        requests, distinct_on_workers = request_counts(url)
+    assert scored == expected
+    assert distinct_on_workers == distinct
     assert distinct <= requests <= distinct + CONCURRENCY // 2  # a worker's share of the calls was in flight
     for folder in ("alone", "spread"):
         with Ledger(workspace / folder / "ledger.sqlite") as ledger:
@@ -184,7 +186,7 @@ async def test_workers_sample_same_responses_and_reject_changed_model(workspace:
     model.parent.mkdir()
     model.symlink_to(ROOT / "models" / "tiny-base")
     params = settings("http://localhost:1/v1")
-    examples = [example for example, _ in items()]
+    examples = [example for example, _ in make_items()]
 
     @flow
     async def sampling(params: Params, folder: Path) -> Sampled:
@@ -196,14 +198,14 @@ async def test_workers_sample_same_responses_and_reject_changed_model(workspace:
                 model.unlink()
             return await sample_in_shards("sample", policy, examples, params.sample, folder=folder)
 
-    spread = await sampling(params, workspace / "spread")
-    alone = await sampling(params.model_copy(update={"workers": Params().workers}), workspace / "alone")
-    assert [r.text for r in spread.responses] == [r.text for r in alone.responses]
-    assert spread == alone
+    scored = await sampling(params, workspace / "spread")
+    expected = await sampling(params.model_copy(update={"workers": Params().workers}), workspace / "alone")
+    assert [r.text for r in scored.responses] == [r.text for r in expected.responses]
+    assert scored == expected
     policy = load_policy(params.policy, ROOT / "models" / "tiny-base")  # without shards, files and workers
     sampled = [response for group in sample(policy, examples, params.sample) for response in group]
-    assert spread.responses == sampled
-    assert all(response.token_ids and response.prompt_hash for response in spread.responses)
+    assert scored.responses == sampled
+    assert all(response.token_ids and response.prompt_hash for response in scored.responses)
     with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is missing, or holds another model"):
         await sampling(params, workspace / "changed")
 
@@ -273,7 +275,7 @@ async def test_worker_with_own_state_folder_sends_ledger_and_gets_no_key(
                 ledger = workspace / "ledger.sqlite"
                 async with open_workers(params, state=folder, ledger=ledger) as workers:
                     assert workers is not None
-                    return list(await score_with_workers("score", workers, items(), params, folder=folder))
+                    return list(await score_with_workers("score", workers, make_items(), params, folder=folder))
 
             first = await scoring(workspace / "one")
             requests, distinct = request_counts(url)

@@ -9,7 +9,7 @@ import pytest
 
 from longreward.flows.cli.main import main
 
-OWN_VARIABLES = ("GIT_", "LONGREWARD_", "DVC_", "MLFLOW_", "PREFECT_", "OPENAI_")
+VARIABLE_PREFIXES = ("GIT_", "LONGREWARD_", "DVC_", "MLFLOW_", "PREFECT_", "OPENAI_")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         with monkeypatch.context() as patch:
             patch.chdir(folder)
             for name in os.environ:
-                if name.startswith(OWN_VARIABLES):
+                if name.startswith(VARIABLE_PREFIXES):
                     patch.delenv(name)
             for name, value in environment.items():
                 patch.setenv(name, value)

@@ -1,3 +1,5 @@
+"""`longreward score` and properties of the command line: output, errors, imports, interruption."""
+
 import json
 import os
 import signal
@@ -40,8 +42,8 @@ FILES = ("score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--ou
 
 
 def test_score_writes_published_format(cli: Any, files: Path) -> None:
-    done = cli(files, *FILES)
-    assert done.returncode == 0, done.stderr
+    result = cli(files, *FILES)
+    assert result.returncode == 0, result.stderr
     scored = [json.loads(line) for line in (files / "out" / "scored.jsonl").read_text().splitlines()]
     assert [row["idx"] for row in scored] == ["1-0", "1-1"]
     assert scored[0]["scores"]["total"] > scored[1]["scores"]["total"]
@@ -64,16 +66,16 @@ def test_second_score_sends_no_request_and_writes_same_file(cli: Any, files: Pat
 
 def test_score_prints_four_dimensions_of_one_response(cli: Any, files: Path) -> None:
     (files / "doc.txt").write_text(CONTEXT)
-    one = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
-    done = cli(files, *one)
-    assert done.returncode == 0, done.stderr
-    assert "supported: Ann Lee founded Keld" in done.stdout
+    arguments = ("score", "--context", "doc.txt", "--query", "Who founded Keld?", "--response", "Ann Lee founded Keld.")
+    result = cli(files, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "supported: Ann Lee founded Keld" in result.stdout
     for dimension in ("reward", "helpfulness", "logicality", "faithfulness", "completeness"):
-        assert dimension in done.stdout
+        assert dimension in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("analysis", "shown"),
+    ("analysis", "expected"),
     [
         ("Short, but clear.\n[[7]]\n", "Short, but clear."),
         ("[[3]] at first. Rating: [[7]]", "[[3]] at first. Rating:"),
@@ -82,8 +84,8 @@ def test_score_prints_four_dimensions_of_one_response(cli: Any, files: Path) -> 
         ("7]]", "7]]"),
     ],
 )
-def test_without_verdict_removes_final_verdict(analysis: str, shown: str) -> None:
-    assert without_verdict(analysis) == shown
+def test_without_verdict_removes_final_verdict(analysis: str, expected: str) -> None:
+    assert without_verdict(analysis) == expected
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,10 @@ def test_without_verdict_removes_final_verdict(analysis: str, shown: str) -> Non
 def test_wrong_usage_prints_one_line_and_writes_nothing(
     cli: Any, files: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    done = cli(files, *arguments)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    result = cli(files, *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (files / "out").exists()
     assert list(files.glob(".*.part")) == []
 
@@ -145,18 +147,18 @@ def test_read_only_output_folder_prints_one_line(files: Path, command: tuple[str
         pytest.skip("takes the right to mount a file system")
     with Ledger(files / "ledger.sqlite"):
         pass
-    done = read_only(files / "out", sys.executable, "-m", *command)
-    assert done.returncode == 1
-    assert "out/" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("\n") == 1
+    result = read_only(files / "out", sys.executable, "-m", *command)
+    assert result.returncode == 1
+    assert "out/" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_secondary_output_cannot_replace_input(cli: Any, files: Path) -> None:
     (files / "responses.jsonl").rename(files / "scored.unscored.jsonl")
     before = (files / "scored.unscored.jsonl").read_bytes()
-    done = cli(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
-    assert (done.returncode, "would overwrite the input" in done.stderr) == (1, True)
+    result = cli(files, "score", "--data", "sft.jsonl", "--responses", "scored.unscored.jsonl", "--out", "scored.jsonl")
+    assert (result.returncode, "would overwrite the input" in result.stderr) == (1, True)
     assert (files / "scored.unscored.jsonl").read_bytes() == before
 
 
@@ -164,8 +166,8 @@ def test_duplicate_examples_rejected(cli: Any, files: Path) -> None:
     row = json.loads((files / "sft.jsonl").read_text())
     with (files / "sft.jsonl").open("a") as data:
         data.write(json.dumps({**row, "context": "Keld was founded in 1777 by Tom Ray."}) + "\n")
-    done = cli(files, *FILES)
-    assert (done.returncode, "idx 1" in done.stderr) == (1, True)
+    result = cli(files, *FILES)
+    assert (result.returncode, "idx 1" in result.stderr) == (1, True)
 
 
 def test_summary_counts_scored_responses_and_gives_reasons(cli: Any, files: Path) -> None:
@@ -183,9 +185,9 @@ def test_closed_pipe_causes_no_traceback_and_loses_no_result(files: Path, argume
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "longreward.flows.cli.main", *arguments]
-    done = subprocess.run(command, cwd=files, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    result = subprocess.run(command, cwd=files, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
-    assert (done.returncode, done.stderr) == (141, "")
+    assert (result.returncode, result.stderr) == (141, "")
     assert (files / "out" / "scored.jsonl").exists() == (arguments == FILES)
 
 
@@ -193,8 +195,8 @@ def test_closed_pipe_causes_no_traceback_and_loses_no_result(files: Path, argume
 def test_full_disk_prints_one_line(files: Path) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "longreward.flows.cli.main", "params"]
-        done = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (1, "longreward: the output cannot be written: the disk is full\n")
+        result = subprocess.run(command, cwd=files, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (1, "longreward: the output cannot be written: the disk is full\n")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8:strict"])
@@ -202,9 +204,9 @@ def test_characters_outside_terminal_encoding_escaped(
     files: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", encoding)
-    done = run(files, *CARD, os.fsdecode(b"Keld was founded by Ann Lee \xff."))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\\udcff" in done.stdout
+    result = run(files, *CARD, os.fsdecode(b"Keld was founded by Ann Lee \xff."))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "\\udcff" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
@@ -237,9 +239,9 @@ def test_responses_without_matching_example_rejected(
     cli: Any, files: Path, rows: list[dict[str, str]], message: str
 ) -> None:
     (files / "responses.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = cli(files, *FILES)
-    assert done.returncode == 1
-    assert message in done.stderr
+    result = cli(files, *FILES)
+    assert result.returncode == 1
+    assert message in result.stderr
     assert list((files / "out").glob("*") if (files / "out").exists() else []) == []
 
 
@@ -250,8 +252,8 @@ def test_help_imports_no_heavy_library() -> None:
         "except SystemExit: pass\n"
         "print([m for m in ('pydantic', 'torch', 'transformers', 'rich', 'yaml') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
 
 
 def test_params_import_no_model_library() -> None:
@@ -259,8 +261,8 @@ def test_params_import_no_model_library() -> None:
         "import sys, longreward.params\n"
         "print([m for m in ('torch', 'transformers', 'trl', 'datasets', 'openai', 'bm25s') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 class UnreadableJudge(BaseHTTPRequestHandler):
@@ -290,15 +292,15 @@ def test_unreadable_replies_are_error_and_requested_again(cli: Any, files: Path,
     try:
         address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
         settings = ("judge.kind=http", address, "judge.model=m", f"judge.stop_after_unreadable={stops}")
-        options = [word for setting in (*settings, "judge.max_attempts=2") for word in ("-S", setting)]
-        done = [cli(files, *FILES, *options) for _ in range(2)]
+        options = [argument for setting in (*settings, "judge.max_attempts=2") for argument in ("-S", setting)]
+        results = [cli(files, *FILES, *options) for _ in range(2)]
         (files / "doc.txt").write_text(CONTEXT)
         card = cli(files, "score", "--context", "doc.txt", "--query", "Who?", "--response", "Ann Lee.", *options)
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-    for result in done:
+    for result in results:
         assert (result.returncode, message in result.stderr) == (1, True), result.stderr
         assert ": 0 calls" not in result.stdout
     assert card.returncode == 1

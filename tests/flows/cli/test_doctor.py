@@ -19,17 +19,19 @@ from longreward.tasks.processes import this_process
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
-OURS = ("GIT_", "LONGREWARD_", "DVC_", "MLFLOW_", "PREFECT_", "OPENAI_")
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+PREFIXES = ("GIT_", "LONGREWARD_", "DVC_", "MLFLOW_", "PREFECT_", "OPENAI_")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
 PYTHON_FIRST = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def doctor(folder: Path, *arguments: str, **environment: str) -> "tuple[int, str]":
-    everything = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": PYTHON_FIRST, **environment}
+    variables = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": PYTHON_FIRST, **environment}
     command = [sys.executable, "-P", "-c", CODE, "doctor", *arguments]
-    done = subprocess.run(command, cwd=folder, env=everything, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stderr == "", done.stderr
-    return done.returncode, done.stdout
+    result = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.stderr == "", result.stderr
+    return result.returncode, result.stdout
 
 
 def check(cli: Any, folder: Path, *arguments: str, **environment: str) -> "tuple[int, str]":
@@ -71,10 +73,10 @@ def test_offline_checks_import_no_heavy_library(project: Path) -> None:
         "print([m for m in ('torch', 'transformers', 'prefect', 'mlflow', 'dvc') if m in sys.modules])"
     )
     environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"}  # no nvidia-smi there, nor git
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=project, env=environment, capture_output=True, text=True
     )
-    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert result.stdout.splitlines()[-1] == "[]", result.stderr
 
 
 def appended(name: str, text: str) -> Callable[[Path], None]:

@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_SYSTEM": os.devnull,
 }
-SOMEBODY = {"GIT_CONFIG_COUNT": "2"} | {
+GIT_USER = {"GIT_CONFIG_COUNT": "2"} | {
     f"GIT_CONFIG_{part}_{n}": text
     for n, pair in enumerate((("user.name", "A User"), ("user.email", "a@example.org")))
     for part, text in zip(("KEY", "VALUE"), pair, strict=True)
@@ -46,7 +46,7 @@ def git(folder: Path, *arguments: str) -> str:
     return run(folder, "git", *arguments).stdout
 
 
-def everything_in(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -54,10 +54,10 @@ def test_new_project_has_graph_of_repository_without_code() -> None:
     """After a change of dvc.yaml: python -m longreward.tasks.new_project > tasks/project_template/dvc.yaml"""
     text = (ROOT / "tasks/project_template/dvc.yaml").read_text(encoding="utf-8")
     assert text == without_code((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    own = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for stage in own.values():
+    expected = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in expected.values():
         stage["deps"] = [path for path in stage["deps"] if path.split("/")[0] not in ("flows", "tasks", "longreward")]
-    assert yaml.safe_load(text)["stages"] == own
+    assert yaml.safe_load(text)["stages"] == expected
 
 
 def test_new_project_has_deployments_of_repository() -> None:
@@ -74,14 +74,14 @@ def test_new_project_refers_to_existing_documentation(preset: str) -> None:
 
 @pytest.fixture(scope="module")
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> "tuple[Path, str]":
-    """A project in a folder that had a file before, and what `init` printed."""
+    """Create a project in a folder that contains a file; return the folder and the output of `init`."""
     parent = tmp_path_factory.mktemp("init")
     folder = parent / "new/project"
     (folder / "notes").mkdir(parents=True)
     (folder / "notes/secret").write_text("mine")
-    done = init(parent, "new/project", **SOMEBODY)
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    result = init(parent, "new/project", **GIT_USER)
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
 
 
 def test_init_commits_only_own_files(new_project: tuple[Path, str]) -> None:
@@ -113,18 +113,18 @@ def test_dvc_detects_changed_raw_data(new_project: tuple[Path, str], tmp_path: P
 
 
 def test_without_git_user_nothing_committed_and_advice_printed(tmp_path: Path) -> None:
-    done = init(tmp_path, HOME=str(tmp_path / "home"))
-    assert done.returncode == 0, done.stderr
-    assert "git config --global user.email" in done.stdout
+    result = init(tmp_path, HOME=str(tmp_path / "home"))
+    assert result.returncode == 0, result.stderr
+    assert "git config --global user.email" in result.stdout
     assert git(tmp_path, "rev-parse", "--verify", "HEAD") == ""
     assert (tmp_path / ".dvc/config").exists()
 
 
 def test_folder_inside_repository_initialized_without_commit(tmp_path: Path) -> None:
     run(tmp_path, "git", "init", "--quiet")
-    done = init(tmp_path, "study", **SOMEBODY)
-    assert done.returncode == 0, done.stderr
-    assert "nothing was committed" in done.stdout
+    result = init(tmp_path, "study", **GIT_USER)
+    assert result.returncode == 0, result.stderr
+    assert "nothing was committed" in result.stdout
     assert (tmp_path / "study/.dvc").is_dir()
     assert not (tmp_path / "study/.git").exists()
     assert git(tmp_path, "rev-parse", "--verify", "HEAD") == ""
@@ -134,11 +134,11 @@ def test_folder_inside_repository_initialized_without_commit(tmp_path: Path) -> 
 def test_existing_files_listed_and_unchanged(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
-    done = init(tmp_path, **SOMEBODY)
-    assert done.returncode == 1
+    result = init(tmp_path, **GIT_USER)
+    assert result.returncode == 1
     named = {"data/raw/mine.jsonl": "data/raw", ".dvc/config": ".dvc"}.get(name, name)
-    assert f"already has {named}, and nothing is overwritten" in done.stderr
-    assert everything_in(tmp_path) == {name: b"mine"}
+    assert f"already has {named}, and nothing is overwritten" in result.stderr
+    assert read_files(tmp_path) == {name: b"mine"}
 
 
 @pytest.mark.parametrize(
@@ -158,33 +158,33 @@ def test_unsuitable_folder_rejected_before_writing(tmp_path: Path, arguments: li
     (tmp_path / ".gitignore").write_text("ignored/\n")
     (tmp_path / "shadowed/torch").mkdir(parents=True)
     (tmp_path / "shadowed/torch/__init__.py").touch()
-    before = everything_in(tmp_path)
-    done = init(tmp_path, *arguments)
-    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
-    assert everything_in(tmp_path) == before
+    before = read_files(tmp_path)
+    result = init(tmp_path, *arguments)
+    assert (result.returncode, message in result.stderr) == (1, True), result.stderr
+    assert read_files(tmp_path) == before
 
 
 @pytest.mark.parametrize("command", ["init", "add"])
 def test_dvc_failure_leaves_no_files(tmp_path: Path, command: str) -> None:
-    """A DVC that fails, found before the real one."""
+    """A DVC that fails precedes the real one on the path."""
     (tmp_path / "broken/dvc").mkdir(parents=True)
     (tmp_path / "broken/dvc/__init__.py").touch()
     (tmp_path / "broken/dvc/__main__.py").write_text(
         f"import sys, os\nif sys.argv[1] == {command!r}: sys.exit('the disk is gone')\n"
         "os.makedirs('.dvc')\nopen('.dvc/config', 'w').close()\nos.system('git add .dvc')\n"
     )
-    (tmp_path / "place/models").mkdir(parents=True)
-    (tmp_path / "place/models/mine").write_text("mine")
+    (tmp_path / "project/models").mkdir(parents=True)
+    (tmp_path / "project/models/mine").write_text("mine")
     code = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
-    run(tmp_path, "git", "init", "--quiet", "place")
+    run(tmp_path, "git", "init", "--quiet", "project")
     path = os.pathsep.join([str(tmp_path / "broken"), str(ROOT)])
-    done = run(tmp_path / "place", sys.executable, "-P", "-c", code, "init", PYTHONPATH=path)
-    assert done.returncode == 1
-    assert f"`dvc {command}" in done.stderr
-    assert "the disk is gone" in done.stderr
-    assert sorted(path.name for path in (tmp_path / "place").iterdir()) == [".git", "models"]
-    assert git(tmp_path / "place", "status", "--porcelain") == "?? models/\n"
-    assert everything_in(tmp_path / "place/models") == {"mine": b"mine"}
+    result = run(tmp_path / "project", sys.executable, "-P", "-c", code, "init", PYTHONPATH=path)
+    assert result.returncode == 1
+    assert f"`dvc {command}" in result.stderr
+    assert "the disk is gone" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "project").iterdir()) == [".git", "models"]
+    assert git(tmp_path / "project", "status", "--porcelain") == "?? models/\n"
+    assert read_files(tmp_path / "project/models") == {"mine": b"mine"}
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -193,17 +193,23 @@ def test_presets_adapted_to_project_data(tmp_path: Path, preset: str) -> None:
     (tmp_path / "params.yaml").write_bytes(files["params.yaml"])
     params = read_params(tmp_path / "params.yaml")
     shares = (0.6, 0.4) if params.policy.sft_model else (0.4, 0.3)
-    kept = {key: getattr(read_params(preset_path(preset)).prepare, key) for key in ("over_window", "answer_room")}
+    window_settings = {
+        key: getattr(read_params(preset_path(preset)).prepare, key) for key in ("over_window", "answer_room")
+    }
     assert params.prepare == PrepareConfig(
-        source="data/raw/questions.jsonl", preference_share=shares[0], heldout_share=shares[1], seed=0, **kept
+        source="data/raw/questions.jsonl",
+        preference_share=shares[0],
+        heldout_share=shares[1],
+        seed=0,
+        **window_settings,
     )
     assert (params.evaluate.gold, params.evaluate.champion.measure) == (None, "reward")
     assert params.evaluate.short.source is None
     assert params.evaluate.champion.temperature in params.evaluate.temperatures
     assert files["params.yaml"].startswith(f"# The settings of this project, created from the preset {preset}".encode())
-    own_base = params.policy.base_model == "models/tiny-base"
-    assert own_base == (preset == "laptop")
-    assert own_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
+    includes_base = params.policy.base_model == "models/tiny-base"
+    assert includes_base == (preset == "laptop")
+    assert includes_base == (b"models/tiny-base" in files["dvc.yaml"]) == ("models/tiny-base/config.json" in files)
 
 
 def test_example_questions_have_texts_and_splits_have_documents(tmp_path: Path) -> None:
@@ -244,16 +250,16 @@ def test_wheel_installs_one_package_and_creates_same_project(tmp_path: Path) -> 
         wheel.extractall(tmp_path / "installed")
     assert {name for name in top if not name.endswith(".dist-info")} == {"longreward"}
     code = "import sys; from longreward.flows.cli.main import main; sys.exit(main())"
-    done = run(tmp_path, sys.executable, "-P", "-c", code, "init", "p", PYTHONPATH=str(tmp_path / "installed"))
-    assert done.returncode == 0, done.stderr
-    made = everything_in(tmp_path / "p")
+    result = run(tmp_path, sys.executable, "-P", "-c", code, "init", "p", PYTHONPATH=str(tmp_path / "installed"))
+    assert result.returncode == 0, result.stderr
+    files = read_files(tmp_path / "p")
     for name, content in project_files("laptop").items():
-        assert made[str(name)] == content
+        assert files[str(name)] == content
 
 
 def test_failure_leaves_existing_repository_unchanged(tmp_path: Path) -> None:
     run(tmp_path, "git", "init", "--quiet")
     (tmp_path / "data").touch()  # where a folder should go
-    done = init(tmp_path)
-    assert (done.returncode, "cannot be written" in done.stderr) == (1, True), done.stderr
+    result = init(tmp_path)
+    assert (result.returncode, "cannot be written" in result.stderr) == (1, True), result.stderr
     assert git(tmp_path, "status", "--porcelain") == "?? data\n"

@@ -14,7 +14,7 @@ from longreward.flows.cli.main import main
 from longreward.judge.ledger import Exchange, Ledger
 from longreward.retrieval.embedding_cache import VectorLedger
 
-ONE = Exchange(
+EXCHANGE = Exchange(
     "q1",
     1,
     0.01,
@@ -26,8 +26,8 @@ ONE = Exchange(
     "readable",
     None,
 )
-TWO = replace(ONE, request_id="q2", template="helpfulness", outcome="unreadable", reason="no verdict")
-THREE = replace(ONE, request_id="q3", judge="gpt-4o", revision="2")
+UNREADABLE = replace(EXCHANGE, request_id="q2", template="helpfulness", outcome="unreadable", reason="no verdict")
+OTHER_JUDGE = replace(EXCHANGE, request_id="q3", judge="gpt-4o", revision="2")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("longreward.judge.ledger.exchanges.time.time", lambda: 1_700_000_000.5)
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger, VectorLedger(path) as vectors:
-        ledger.put_many([ONE, TWO, replace(TWO, attempt=2, temperature=0.95), THREE])
+        ledger.put_many([EXCHANGE, UNREADABLE, replace(UNREADABLE, attempt=2, temperature=0.95), OTHER_JUDGE])
         vectors.put({b"a": b"\0\x3c\0\0"}, model="bge-m3", revision="")
     return path
 
@@ -107,7 +107,7 @@ def test_verify_exits_with_1_if_damaged(ledger: Path, capsys: pytest.CaptureFixt
 def test_merge_prints_counts_and_conflicts(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = ledger.with_name("other.sqlite")
     with Ledger(other) as ledger_file:
-        ledger_file.put_many([replace(ONE, reply=ChatReply("[[1]]")), replace(ONE, request_id="q9")])
+        ledger_file.put_many([replace(EXCHANGE, reply=ChatReply("[[1]]")), replace(EXCHANGE, request_id="q9")])
     assert main(["ledger", "merge", str(other)]) == 0
     output = capsys.readouterr().out
     assert "1 exchanges added, 0 already present, 1 conflicting" in output

@@ -1,6 +1,6 @@
 """Figures of an evaluation."""
 
-from longreward.evaluation.charts import differences, histograms
+from longreward.evaluation.charts import draw_differences, draw_histograms
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, EvaluateConfig
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.plots import figures, plot_points
@@ -9,13 +9,13 @@ from longreward.evaluation.statistics import Estimate
 from longreward.records import Response
 
 
-def measured(**values: float) -> list[AnswerMeasures]:
+def make_measures(**values: float) -> list[AnswerMeasures]:
     response = Response(id="1-0", example_id="1", query="q", text="a")
     return [AnswerMeasures(role, "greedy", "d", response, values) for role in ("sft", "dpo")]  # type: ignore[arg-type]
 
 
 def test_bars_have_height_of_scores_on_axis_to_ten(tmp_path) -> None:
-    answers = measured(reward=10.0, faithfulness=5.0, tokens=20.0)
+    answers = make_measures(reward=10.0, faithfulness=5.0, tokens=20.0)
     drawn = figures(summarize(EvaluateConfig(), answers), answers)
     assert set(drawn) == {"rewards.svg", "lengths.svg"}  # no gold measures, no figure of them
     [axis] = drawn["rewards.svg"].axes
@@ -28,12 +28,12 @@ def test_bars_have_height_of_scores_on_axis_to_ten(tmp_path) -> None:
 
 
 def test_gold_measures_have_own_figure() -> None:
-    answers = measured(recall=0.5, reward=5.0)
+    answers = make_measures(recall=0.5, reward=5.0)
     assert "gold.svg" in figures(summarize(EvaluateConfig(), answers), answers)
 
 
 def test_histogram_shows_shares_in_common_bins_and_accepts_empty_series() -> None:
-    figure = histograms("lengths", {"t1": {"SFT": [1.0, 2.0, 3.0, 3.0], "DPO": []}}, "tokens", bins=2)
+    figure = draw_histograms("lengths", {"t1": {"SFT": [1.0, 2.0, 3.0, 3.0], "DPO": []}}, "tokens", bins=2)
     [axis] = figure.axes
     heights = axis.patches[0].get_xy()[:, 1].max()
     assert heights == 0.75  # 2 and 3 share the upper bin
@@ -42,7 +42,7 @@ def test_histogram_shows_shares_in_common_bins_and_accepts_empty_series() -> Non
 
 def test_differences_colored_by_improvement_on_symmetric_axis() -> None:
     rows = {"a": (Estimate(0.5, 0.2, 0.8, 9), 1), "b": (Estimate(-0.1, -0.3, 0.1, 9), 0)}
-    [axis] = differences("all", {"recall": rows}).axes
+    [axis] = draw_differences("all", {"recall": rows}).axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]
     low, high = axis.get_xlim()
     assert low == -high
@@ -51,7 +51,7 @@ def test_differences_colored_by_improvement_on_symmetric_axis() -> None:
 
 
 def test_plot_points_have_one_bar_per_decoding_measure_and_model() -> None:
-    evaluation = summarize(EvaluateConfig(), measured(recall=0.5, reward=5.0))
+    evaluation = summarize(EvaluateConfig(), make_measures(recall=0.5, reward=5.0))
     assert plot_points(evaluation, GOLD_MEASURES) == [
         {"bar": "greedy recall SFT", "value": 0.5},
         {"bar": "greedy recall DPO", "value": 0.5},

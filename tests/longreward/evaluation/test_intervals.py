@@ -1,4 +1,4 @@
-"""Simulated coverage of the intervals, and the intervals of samples that can be worked out by hand."""
+"""Simulated coverage of the intervals, and intervals with values worked out by hand."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SHARE = (0.0, 1.0)
 def coverage(
     values: np.ndarray, truth: float, bounds: Bounds = UNBOUNDED, *, paired: bool = False, observed_range: float = 0.0
 ) -> float:
-    """The share of samples (rows) whose interval holds the truth."""
+    """Return the share of samples (rows) whose interval contains the true value."""
     draws = limit_draws(values, bounds=bounds, mirrored=paired, observed_range=observed_range, resamples=1000, seed=0)
     low, high = limits(*draws, confidence=0.95, bounds=bounds)
     return float(np.mean((low <= truth + 1e-9) & (truth - 1e-9 <= high)))
@@ -25,11 +25,11 @@ MEANS = {
     "normal": (lambda r, shape: r.normal(size=shape), 0.0, UNBOUNDED),
     "exponential": (lambda r, shape: r.exponential(size=shape), 1.0, UNBOUNDED),
     "lognormal": (lambda r, shape: r.lognormal(size=shape), np.exp(0.5), UNBOUNDED),
-    "lognormal to the left": (lambda r, shape: 10 - r.lognormal(size=shape), 10 - np.exp(0.5), UNBOUNDED),
+    "lognormal, skewed to the left": (lambda r, shape: 10 - r.lognormal(size=shape), 10 - np.exp(0.5), UNBOUNDED),
     "skewed share": (lambda r, shape: r.beta(0.5, 3, size=shape), 0.5 / 3.5, SHARE),
-    "half right": (lambda r, shape: r.binomial(1, 0.5, size=shape) * 1.0, 0.5, SHARE),
-    "one in five right": (lambda r, shape: r.binomial(1, 0.2, size=shape) * 1.0, 0.2, SHARE),
-    "nearly all right": (lambda r, shape: r.binomial(1, 0.95, size=shape) * 1.0, 0.95, SHARE),
+    "half correct": (lambda r, shape: r.binomial(1, 0.5, size=shape) * 1.0, 0.5, SHARE),
+    "one in five correct": (lambda r, shape: r.binomial(1, 0.2, size=shape) * 1.0, 0.2, SHARE),
+    "nearly all correct": (lambda r, shape: r.binomial(1, 0.95, size=shape) * 1.0, 0.95, SHARE),
 }
 
 
@@ -41,7 +41,7 @@ def test_mean_intervals_have_nominal_coverage(case: str, documents: int) -> None
     assert coverage(values, truth, bounds) >= 0.94
 
 
-def moves(up: float, down: float):
+def draw_changes(up: float, down: float):
     return lambda r, shape: r.choice([1.0, 0.0, -1.0], p=[up, 1 - up - down, down], size=shape)
 
 
@@ -49,10 +49,10 @@ DIFFERENCES = {  # of one answer a document; the range is that of single answers
     "normal": (lambda r, shape: r.normal(size=shape), 0.0, UNBOUNDED, 3.0),
     "skewed": (lambda r, shape: r.lognormal(size=shape) - np.exp(0.5), 0.0, UNBOUNDED, 3.0),
     "mostly zero": (lambda r, shape: r.normal(0.2, 1, shape) * r.binomial(1, 0.3, shape), 0.06, UNBOUNDED, 3.0),
-    "few better": (moves(0.1, 0.0), 0.1, (-1.0, 1.0), 1.0),
-    "few better, few worse": (moves(0.05, 0.05), 0.0, (-1.0, 1.0), 1.0),
-    "many better, some worse": (moves(0.4, 0.15), 0.25, (-1.0, 1.0), 1.0),
-    "nearly all better": (moves(0.9, 0.0), 0.9, (-1.0, 1.0), 1.0),
+    "few better": (draw_changes(0.1, 0.0), 0.1, (-1.0, 1.0), 1.0),
+    "few better, few worse": (draw_changes(0.05, 0.05), 0.0, (-1.0, 1.0), 1.0),
+    "many better, some worse": (draw_changes(0.4, 0.15), 0.25, (-1.0, 1.0), 1.0),
+    "nearly all better": (draw_changes(0.9, 0.0), 0.9, (-1.0, 1.0), 1.0),
 }
 
 
@@ -95,22 +95,22 @@ def test_interval_of_binary_values_is_clopper_pearson() -> None:
 
 
 def test_interval_of_six_correct_answers_extends_below_one() -> None:
-    right = mean([(f"d{n}", 1.0) for n in range(6)], INTERVALS)
-    assert right is not None
-    assert (right.value, right.high) == (1.0, 1.0)
-    assert right.low == pytest.approx(0.025 ** (1 / 6), abs=0.02)  # of Clopper and Pearson
+    estimate = mean([(f"d{n}", 1.0) for n in range(6)], INTERVALS)
+    assert estimate is not None
+    assert (estimate.value, estimate.high) == (1.0, 1.0)
+    assert estimate.low == pytest.approx(0.025 ** (1 / 6), abs=0.02)  # of Clopper and Pearson
     ten = mean([(f"d{n}", 10.0) for n in range(6)], INTERVALS, bounds=(0.0, 10.0))
     assert ten is not None
-    assert (ten.low, ten.high) == (pytest.approx(10 * right.low), 10.0)
+    assert (ten.low, ten.high) == (pytest.approx(10 * estimate.low), 10.0)
 
 
 def test_six_equal_differences_exclude_zero_but_five_do_not() -> None:
     def gain(documents: int):
         first = [(f"d{n}", 0.1 * n) for n in range(documents)]
-        found = mean_difference(first, [(name, value + 0.2) for name, value in first], INTERVALS)
-        assert found is not None
-        assert found.value == pytest.approx(0.2)
-        return found
+        estimate = mean_difference(first, [(name, value + 0.2) for name, value in first], INTERVALS)
+        assert estimate is not None
+        assert estimate.value == pytest.approx(0.2)
+        return estimate
 
     assert (gain(6).excludes_zero, gain(5).excludes_zero) == (True, False)
     assert 0 < gain(6).low < 0.05
@@ -118,21 +118,21 @@ def test_six_equal_differences_exclude_zero_but_five_do_not() -> None:
 
 
 def test_interval_of_zero_difference_is_clopper_pearson() -> None:
-    same = [(f"d{n}", float(n % 3 > 0)) for n in range(40)]
-    found = mean_difference(same, same, INTERVALS)
-    assert found is not None
-    assert (found.value, found.p) == (0.0, 1.0)
-    most = 1 - 0.025 ** (1 / 40)
-    assert (found.low, found.high) == pytest.approx((-most, most), abs=0.01)
+    values = [(f"d{n}", float(n % 3 > 0)) for n in range(40)]
+    estimate = mean_difference(values, values, INTERVALS)
+    assert estimate is not None
+    assert (estimate.value, estimate.p) == (0.0, 1.0)
+    limit = 1 - 0.025 ** (1 / 40)
+    assert (estimate.low, estimate.high) == pytest.approx((-limit, limit), abs=0.01)
 
 
 def test_higher_confidence_gives_wider_interval() -> None:
     observed = [(f"d{n}", float(n * n)) for n in range(9)]
     widths = []
     for confidence in (0.8, 0.95, 0.99):
-        found = mean(observed, IntervalOptions(2000, confidence, 0))
-        assert found is not None
-        widths.append(found.high - found.low)
+        estimate = mean(observed, IntervalOptions(2000, confidence, 0))
+        assert estimate is not None
+        widths.append(estimate.high - estimate.low)
     assert widths[0] * 1.2 < widths[1] < widths[2] / 1.1
     assert mean_difference(observed, observed[:5], IntervalOptions(200, 0.8, 0)).level == pytest.approx(0.2)
 
@@ -151,60 +151,62 @@ def test_influence_of_document_grows_with_answers() -> None:
 
 
 def test_large_document_has_more_weight_in_mean() -> None:
-    found = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], INTERVALS)
-    assert found is not None
-    assert (found.value, found.documents) == (0.6, 3)
+    estimate = mean([("large", 1.0)] * 3 + [("small", 0.0), ("other", 0.0)], INTERVALS)
+    assert estimate is not None
+    assert (estimate.value, estimate.documents) == (0.6, 3)
 
 
 def test_mean_of_strata_has_interval_of_independent_samples() -> None:
-    few, many = [(f"a{n}", float(n % 2)) for n in range(8)], [(f"b{n}", float(n % 4 == 0)) for n in range(400)]
-    alone = mean(few, INTERVALS)
-    both = stratified_mean({"few": few, "many": many}, {"few": 0.5, "many": 0.5}, INTERVALS)
-    assert alone is not None
+    small, large = [(f"a{n}", float(n % 2)) for n in range(8)], [(f"b{n}", float(n % 4 == 0)) for n in range(400)]
+    single = mean(small, INTERVALS)
+    both = stratified_mean({"small": small, "large": large}, {"small": 0.5, "large": 0.5}, INTERVALS)
+    assert single is not None
     assert both is not None
     assert (both.value, both.documents) == (0.375, 408)
-    assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2, rel=0.1)  # the large one is known well
-    assert stratified_mean({"few": few, "none": []}, {"few": 0.5, "none": 0.5}, INTERVALS) is None
+    assert both.high - both.low == pytest.approx(
+        (single.high - single.low) / 2, rel=0.1
+    )  # the large stratum adds little
+    assert stratified_mean({"small": small, "empty": []}, {"small": 0.5, "empty": 0.5}, INTERVALS) is None
 
 
 def test_samples_without_common_documents_unpaired() -> None:
     random = np.random.default_rng(5)
-    missed = 0
+    misses = 0
     for _ in range(300):
         first = [(f"a{n}", value) for n, value in enumerate(random.normal(size=7))]
         second = [(f"b{n}", value) for n, value in enumerate(random.normal(1.5, 2.0, size=11))]
-        found = mean_difference(first, second, IntervalOptions(400, 0.95, 0))
-        assert found is not None
-        missed += not found.low <= 1.5 <= found.high
-    assert missed <= 15
+        estimate = mean_difference(first, second, IntervalOptions(400, 0.95, 0))
+        assert estimate is not None
+        misses += not estimate.low <= 1.5 <= estimate.high
+    assert misses <= 15
 
 
 def test_strata_are_independent() -> None:
-    one, other = ([(f"{name}{n}", float(n % 5)) for n in range(60)] for name in "ab")
-    alone, both = mean(one, INTERVALS), stratified_mean({"a": one, "b": other}, {"a": 0.5, "b": 0.5}, INTERVALS)
-    assert alone is not None
+    first, second = ([(f"{name}{n}", float(n % 5)) for n in range(60)] for name in "ab")
+    single, both = mean(first, INTERVALS), stratified_mean({"a": first, "b": second}, {"a": 0.5, "b": 0.5}, INTERVALS)
+    assert single is not None
     assert both is not None
-    assert both.high - both.low == pytest.approx((alone.high - alone.low) / 2**0.5, rel=0.15)
+    assert both.high - both.low == pytest.approx((single.high - single.low) / 2**0.5, rel=0.15)
 
 
 def test_other_seed_gives_other_weights() -> None:
     observed = [(f"d{n}", float(n * n)) for n in range(9)]
-    first, again, other = (mean(observed, IntervalOptions(200, 0.95, seed)) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+    first, repeated, second = (mean(observed, IntervalOptions(200, 0.95, seed)) for seed in (0, 0, 1))
+    assert first == repeated
+    assert first != second
 
 
 def test_unpaired_difference_includes_uncertainty_of_both_samples() -> None:
     wrong, right = [(f"a{n}", 0.0) for n in range(6)], [(f"b{n}", 1.0) for n in range(6)]
-    found = mean_difference(wrong, right, INTERVALS)
-    assert found is not None
-    assert (found.value, found.high) == (1.0, 1.0)
-    assert 0 < found.low < 0.5  # one sample alone leaves 0.54
+    estimate = mean_difference(wrong, right, INTERVALS)
+    assert estimate is not None
+    assert (estimate.value, estimate.high) == (1.0, 1.0)
+    assert 0 < estimate.low < 0.5  # one sample alone leaves 0.54
 
 
 def test_equal_documents_use_range_of_observations() -> None:
     first = [(f"d{n}", 5.0) for n in range(6) for _ in range(2)]
     second = [(f"d{n}", value) for n in range(6) for value in (4.0, 6.0)]
-    found = mean_difference(first, second, INTERVALS)
-    assert found is not None
-    assert found.low < -0.5 < 0.5 < found.high
+    estimate = mean_difference(first, second, INTERVALS)
+    assert estimate is not None
+    assert estimate.low < -0.5 < 0.5 < estimate.high

@@ -12,7 +12,7 @@ from longreward.records import DIMENSIONS, Example, Response, Role, ScoredRespon
 INTERVALS = IntervalOptions(resamples=500)
 
 
-def answers(
+def make_measures(
     role: Role, decoding: str, recalls: list[float], unsupported: float = 0.2, tokens: float = 20
 ) -> list[AnswerMeasures]:
     response = Response(id="1-0", example_id="1", query="q", text="a")
@@ -48,50 +48,51 @@ def test_no_values_give_no_estimate() -> None:
 
 
 def test_better_greedy_answers_count_as_learning() -> None:
-    measured = [
-        *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
-        *answers("sft", "greedy", LOW), *answers("dpo", "greedy", HIGH),
+    measures = [
+        *make_measures("sft", "t1", LOW), *make_measures("dpo", "t1", HIGH),
+        *make_measures("sft", "greedy", LOW), *make_measures("dpo", "greedy", HIGH),
     ]  # fmt: skip
-    evaluation = summarize(EvaluateConfig(), measured)
+    evaluation = summarize(EvaluateConfig(), measures)
     assert evaluation.finding == "learning"
     assert "greedy (recall +0.300)" in evaluation.sentence
 
 
 def test_too_few_documents_are_not_significant() -> None:
     def of(documents: int) -> list[AnswerMeasures]:
-        return [*answers("sft", "greedy", LOW[:documents]), *answers("dpo", "greedy", HIGH[:documents])]
+        return [*make_measures("sft", "greedy", LOW[:documents]), *make_measures("dpo", "greedy", HIGH[:documents])]
 
     config = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=0))
-    few, enough = summarize(config, of(5)), summarize(config, of(7))
-    assert (few.finding, few.champion) == ("no improvement", False)
-    assert "5 held-out documents are too few for 2 comparisons, at least 7 are needed" in few.sentence
+    too_few, enough = summarize(config, of(5)), summarize(config, of(7))
+    assert (too_few.finding, too_few.champion) == ("no improvement", False)
+    assert "5 held-out documents are too few for 2 comparisons, at least 7 are needed" in too_few.sentence
     assert (enough.finding, enough.champion) == ("learning", True)
     six = summarize(config, of(6))  # enough for the champion's one measure, not for two at once
     assert (six.finding, six.champion) == ("no improvement", True)
 
 
 def test_learning_lists_decodings_without_gain() -> None:
-    measured = [
-        *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", LOW),
-        *answers("dpo", "t1", LOW), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH),
+    measures = [
+        *make_measures("sft", "t1", LOW), *make_measures("sft", "t0.5", HIGH), *make_measures("sft", "greedy", LOW),
+        *make_measures("dpo", "t1", LOW), *make_measures("dpo", "t0.5", HIGH), *make_measures("dpo", "greedy", HIGH),
     ]  # fmt: skip
-    assert "It is not better at t1 against t0.5." in summarize(EvaluateConfig(), measured).sentence
+    assert "It is not better at t1 against t0.5." in summarize(EvaluateConfig(), measures).sentence
 
 
 def test_gain_only_at_equal_temperature_is_sharpening() -> None:
-    measured = [
-        *answers("sft", "t1", LOW), *answers("sft", "t0.5", HIGH), *answers("sft", "greedy", HIGH),
-        *answers("dpo", "t1", HIGH), *answers("dpo", "t0.5", HIGH), *answers("dpo", "greedy", HIGH, tokens=22),
+    measures = [
+        *make_measures("sft", "t1", LOW), *make_measures("sft", "t0.5", HIGH), *make_measures("sft", "greedy", HIGH),
+        *make_measures("dpo", "t1", HIGH), *make_measures("dpo", "t0.5", HIGH),
+        *make_measures("dpo", "greedy", HIGH, tokens=22),
     ]  # fmt: skip
-    evaluation = summarize(EvaluateConfig(), measured)
+    evaluation = summarize(EvaluateConfig(), measures)
     assert evaluation.finding == "only sharpening"
     assert "Only sharpening is shown" in markdown(evaluation)
     assert "+10% at greedy" in evaluation.sentence
 
 
 def test_mixed_changes_of_gold_measures_are_not_improvement() -> None:
-    measured = [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", HIGH, 0.4)]
-    evaluation = summarize(EvaluateConfig(), measured)
+    measures = [*make_measures("sft", "greedy", LOW, 0.1), *make_measures("dpo", "greedy", HIGH, 0.4)]
+    evaluation = summarize(EvaluateConfig(), measures)
     assert evaluation.finding == "no improvement"
     assert (
         "Mixed, and therefore counted as not better: greedy (recall +0.300, unsupported +0.300)" in evaluation.sentence
@@ -99,14 +100,14 @@ def test_mixed_changes_of_gold_measures_are_not_improvement() -> None:
 
 
 def test_single_model_not_compared() -> None:
-    evaluation = summarize(EvaluateConfig(), answers("sft", "t1", LOW))
+    evaluation = summarize(EvaluateConfig(), make_measures("sft", "t1", LOW))
     assert (evaluation.finding, evaluation.champion, evaluation.rows) == ("not compared", False, ())
 
 
 def test_champion_must_satisfy_rule() -> None:
     def champion(rule: ChampionRule, recalls: list[float]) -> bool:
-        measured = [*answers("sft", "t1", LOW), *answers("dpo", "t1", recalls)]
-        return summarize(EvaluateConfig(champion=rule), measured).champion
+        measures = [*make_measures("sft", "t1", LOW), *make_measures("dpo", "t1", recalls)]
+        return summarize(EvaluateConfig(champion=rule), measures).champion
 
     assert champion(ChampionRule(measure="recall"), HIGH)
     assert not champion(ChampionRule(measure="recall", min_difference=0.4), HIGH)
@@ -118,18 +119,18 @@ def test_champion_must_satisfy_rule() -> None:
 
 def test_lower_unsupported_share_is_better() -> None:
     rule = EvaluateConfig(champion=ChampionRule(measure="unsupported"))
-    assert summarize(rule, [*answers("sft", "t1", LOW, 0.4), *answers("dpo", "t1", LOW, 0.1)]).champion
-    assert not summarize(rule, [*answers("sft", "t1", LOW, 0.1), *answers("dpo", "t1", LOW, 0.4)]).champion
+    assert summarize(rule, [*make_measures("sft", "t1", LOW, 0.4), *make_measures("dpo", "t1", LOW, 0.1)]).champion
+    assert not summarize(rule, [*make_measures("sft", "t1", LOW, 0.1), *make_measures("dpo", "t1", LOW, 0.4)]).champion
 
 
 def test_significantly_worse_model_is_not_champion() -> None:
     config = EvaluateConfig(champion=ChampionRule(measure="recall"))
-    evaluation = summarize(config, [*answers("sft", "t1", HIGH), *answers("dpo", "t1", LOW)])
+    evaluation = summarize(config, [*make_measures("sft", "t1", HIGH), *make_measures("dpo", "t1", LOW)])
     assert (evaluation.rows[0].improvement, evaluation.champion) == (-1, False)
 
 
 def test_models_have_same_metric_names() -> None:
-    evaluation = summarize(EvaluateConfig(), [*answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH)])
+    evaluation = summarize(EvaluateConfig(), [*make_measures("sft", "t1", LOW), *make_measures("dpo", "t1", HIGH)])
     assert evaluation.metrics("sft").keys() == evaluation.metrics("dpo").keys()
     assert evaluation.metrics("dpo")["recall/t1"] == 0.8
 
@@ -142,12 +143,12 @@ def test_decodings_are_unique_and_greedy_has_one_sample() -> None:
 
 def test_truncated_answers_counted_by_model_and_decoding() -> None:
     def with_cut(role: Role, decoding: str, cut: int) -> list[AnswerMeasures]:
-        all_ = answers(role, decoding, LOW)
+        all_ = make_measures(role, decoding, LOW)
         update = {"response": all_[0].response.model_copy(update={"finish_reason": "length"})}
         return [replace(one, **update) if n < cut else one for n, one in enumerate(all_)]
 
-    measured = [*with_cut("sft", "t1", 3), *with_cut("dpo", "t1", 11), *with_cut("sft", "greedy", 0)]
-    evaluation = summarize(EvaluateConfig(), [*measured, *answers("dpo", "greedy", LOW)])
+    measures = [*with_cut("sft", "t1", 3), *with_cut("dpo", "t1", 11), *with_cut("sft", "greedy", 0)]
+    evaluation = summarize(EvaluateConfig(), [*measures, *make_measures("dpo", "greedy", LOW)])
     assert evaluation.metrics("sft")["truncated/t1"] == 3.0
     assert (evaluation.metrics("dpo")["truncated/t1"], evaluation.metrics("dpo")["truncated/greedy"]) == (11.0, 0.0)
     assert "| dpo | t1 | 40 | 40 | 11 |" in markdown(evaluation)
@@ -165,8 +166,11 @@ def test_unscored_verdict_omits_measure() -> None:
 
 
 def test_configured_confidence_applies_to_intervals_and_marks() -> None:
-    measured = [*answers("sft", "greedy", LOW[:5]), *answers("dpo", "greedy", HIGH[:5])]  # p = 2 / 2 ** 5, twice
-    strict, loose = (summarize(EvaluateConfig(confidence=confidence), measured) for confidence in (0.95, 0.8))
+    measures = [
+        *make_measures("sft", "greedy", LOW[:5]),
+        *make_measures("dpo", "greedy", HIGH[:5]),
+    ]  # p = 2 / 2 ** 5, twice
+    strict, loose = (summarize(EvaluateConfig(confidence=confidence), measures) for confidence in (0.95, 0.8))
     assert [row.improvement for row in strict.rows] == [0, 0, 0]
     assert [row.improvement for row in loose.rows] == [1, 0, 0]
     assert (strict.rows[0].measure, strict.rows[0].difference.level) == ("recall", pytest.approx(0.05))
@@ -180,14 +184,14 @@ def test_configured_confidence_applies_to_intervals_and_marks() -> None:
 def test_bounds_of_measure_equal_interval() -> None:
     response = Response(id="1-0", example_id="1", query="q", text="a")
     values = {"recall": 0.95, "reward": 9.5, "tokens": 9.5}
-    measured = [
+    measures = [
         AnswerMeasures(
             role, "greedy", f"d{n}", response, {name: value + (n == 3) * 0.04 for name, value in values.items()}
         )
         for role in ("sft", "dpo")
         for n in range(6)
     ]
-    evaluation = summarize(EvaluateConfig(), [*measured, *answers("sft", "t1", [1.0] * 6)])
+    evaluation = summarize(EvaluateConfig(), [*measures, *make_measures("sft", "t1", [1.0] * 6)])
     of_sft = {row.measure: row.first for row in evaluation.rows}
     assert of_sft["recall"].high <= 1.0
     right = evaluation.means["sft", "t1"]["recall"]
@@ -206,14 +210,14 @@ def test_report_corrects_for_number_of_measures() -> None:
 
     def report(others: int) -> Evaluation:
         names = ("helpfulness", "logicality", "faithfulness", "completeness", "reward", "unsupported")[:others]
-        measured = [
+        measures = [
             AnswerMeasures(
                 role, "greedy", f"d{n}", response, dict.fromkeys(names, 0.5) | {"recall": recalls[n], "tokens": 3.0}
             )  # type: ignore[arg-type]
             for role, recalls in (("sft", LOW), ("dpo", HIGH))
             for n in range(8)
         ]
-        return summarize(EvaluateConfig(), measured)
+        return summarize(EvaluateConfig(), measures)
 
     # Eight documents that all go one way have p = 2 / 2 ** 8, which 6 claims leave at .047 and 7 do not.
     assert [report(others).rows[0].improvement for others in (5, 6)] == [1, 0]
@@ -224,7 +228,8 @@ def test_report_corrects_for_number_of_measures() -> None:
 
 def test_higher_unsupported_share_is_worse() -> None:
     evaluation = summarize(
-        EvaluateConfig(), [*answers("sft", "greedy", LOW, 0.1), *answers("dpo", "greedy", LOW, 0.4, tokens=30)]
+        EvaluateConfig(),
+        [*make_measures("sft", "greedy", LOW, 0.1), *make_measures("dpo", "greedy", LOW, 0.4, tokens=30)],
     )
     assert {row.measure: row.improvement for row in evaluation.rows} == {"recall": 0, "unsupported": -1, "tokens": 0}
     assert [line.split(" | ")[-1] for line in markdown(evaluation).splitlines() if "| unsupported |" in line] == [
@@ -235,8 +240,8 @@ def test_higher_unsupported_share_is_worse() -> None:
 def test_dpo_at_1_compared_only_with_sft_at_lower_temperatures() -> None:
     config = EvaluateConfig(temperatures=(1.0, 0.7, 1.3, 0.0))
     found = [(row.comparison, round(row.first.value, 2), round(row.second.value, 2)) for row in summarize(config, [
-        *answers("sft", "t1", LOW), *answers("dpo", "t1", HIGH),
-        *answers("sft", "t0.7", [0.6] * 40), *answers("dpo", "t0.7", [0.7] * 40),
-        *answers("sft", "t1.3", [0.1] * 40), *answers("dpo", "t1.3", [0.2] * 40),
+        *make_measures("sft", "t1", LOW), *make_measures("dpo", "t1", HIGH),
+        *make_measures("sft", "t0.7", [0.6] * 40), *make_measures("dpo", "t0.7", [0.7] * 40),
+        *make_measures("sft", "t1.3", [0.1] * 40), *make_measures("dpo", "t1.3", [0.2] * 40),
     ]).rows if row.measure == "recall"]  # fmt: skip
     assert found == [("t1", 0.5, 0.8), ("t0.7", 0.6, 0.7), ("t1.3", 0.1, 0.2), ("t1 against t0.7", 0.6, 0.8)]

@@ -1,4 +1,4 @@
-"""Short instructions: which there are, what counts as right, and the figures of two models."""
+"""Short instructions: the built-in ones, correct answers, and the metrics of two models."""
 
 import json
 import re
@@ -25,14 +25,14 @@ from longreward.evaluation.short_instructions import (
 from longreward.records import Response
 
 
-def asked(*answers: str, query: str = "Which is more: 13, 48?") -> ShortInstructionSet:
+def make_set(*answers: str, query: str = "Which is more: 13, 48?") -> ShortInstructionSet:
     from longreward.records import Example
 
     example = Example(id="short/0", document_id="short/0", context="", query=query)
     return ShortInstructionSet({"short/0": ShortInstruction(example, answers, "more")})
 
 
-def said(text: str, number: int = 0) -> Response:
+def make_response(text: str, number: int = 0) -> Response:
     return Response(id=f"short/{number}-0", example_id=f"short/{number}", query="q", text=text)
 
 
@@ -69,14 +69,14 @@ def test_heldout_instructions_are_disjoint_from_training() -> None:
 
 
 def test_builtin_instructions_use_vocabulary_of_tiny_base() -> None:
-    known = set(vocabulary())
+    vocabulary_words = set(vocabulary())
     for item in (*short_items(200), *short_items(200, "heldout")):
         for text in (item.query, item.answer, item.wrong):
-            assert set(re.findall(WORD_PATTERN, text)) <= known
+            assert set(re.findall(WORD_PATTERN, text)) <= vocabulary_words
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "expected"),
     [
         ("48.", True),
         (" 48", True),
@@ -88,12 +88,12 @@ def test_builtin_instructions_use_vocabulary_of_tiny_base() -> None:
         ("", False),
     ],
 )
-def test_only_exact_answer_is_correct(text: str, right: bool) -> None:
-    assert asked("48.", "It is 48.").is_correct(said(text)) == right
+def test_only_exact_answer_is_correct(text: str, expected: bool) -> None:
+    assert make_set("48.", "It is 48.").is_correct(make_response(text)) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "right"),
+    ("text", "expected"),
     [
         ("The larger number is 48.", True),
         ("48 is more than 13.", False),  # it also names the wrong answer
@@ -102,16 +102,16 @@ def test_only_exact_answer_is_correct(text: str, right: bool) -> None:
         ("", False),
     ],
 )
-def test_contained_answer_is_correct(text: str, right: bool) -> None:
-    instruction = replace(asked("48.").instructions["short/0"], wrong="13.")
-    assert ShortInstructionSet({"short/0": instruction}, match="contains").is_correct(said(text)) == right
+def test_contained_answer_is_correct(text: str, expected: bool) -> None:
+    instruction = replace(make_set("48.").instructions["short/0"], wrong="13.")
+    assert ShortInstructionSet({"short/0": instruction}, match="contains").is_correct(make_response(text)) == expected
 
 
 def test_wrong_answer_may_be_part_of_contained_answer() -> None:
-    instruction = replace(asked("quiet compass, quiet compass.").instructions["short/0"], wrong="quiet compass.")
+    instruction = replace(make_set("quiet compass, quiet compass.").instructions["short/0"], wrong="quiet compass.")
     instructions = ShortInstructionSet({"short/0": instruction}, match="contains")
-    assert instructions.is_correct(said("Written twice: quiet compass, quiet compass."))
-    assert not instructions.is_correct(said("Written twice: quiet compass."))
+    assert instructions.is_correct(make_response("Written twice: quiet compass, quiet compass."))
+    assert not instructions.is_correct(make_response("Written twice: quiet compass."))
 
 
 def test_no_instructions_by_default() -> None:
@@ -119,31 +119,31 @@ def test_no_instructions_by_default() -> None:
 
 
 def test_builtin_set_has_no_documents_and_accepts_bare_value() -> None:
-    found = load_short_instructions(ShortMeasureConfig(source="builtin", count=9))
-    assert found is not None
-    assert [example.context for example in found.examples] == [""] * 9
+    instructions = load_short_instructions(ShortMeasureConfig(source="builtin", count=9))
+    assert instructions is not None
+    assert [example.context for example in instructions.examples] == [""] * 9
     item = short_items(1, "heldout")[0]
-    assert found.instructions["short/0"].answers == (item.answer, *item.accepted)
-    assert found.is_correct(said(item.accepted[0]))
-    assert not found.is_correct(said(item.wrong))
+    assert instructions.instructions["short/0"].answers == (item.answer, *item.accepted)
+    assert instructions.is_correct(make_response(item.accepted[0]))
+    assert not instructions.is_correct(make_response(item.wrong))
     with pytest.raises(ConfigError, match="there are 500 built-in instructions"):
         ShortMeasureConfig.parse({"source": "builtin", "count": 501}, source="params.yaml")
 
 
-def write(root: Path, *rows: Any) -> str:
+def write_instructions(root: Path, *rows: Any) -> str:
     (root / "data/raw").mkdir(parents=True)
     (root / "data/raw/short.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return "data/raw/short.jsonl"
 
 
 def test_user_instructions_have_one_or_several_answers(tmp_path: Path) -> None:
-    name = write(
+    name = write_instructions(
         tmp_path, {"query": "a?", "answer": "b"}, {"query": "c?", "answers": ["d", "e"]}, {"query": "f?", "answer": "g"}
     )
-    found = load_short_instructions(ShortMeasureConfig(source=name, count=2), tmp_path)
-    assert found is not None
-    assert [example.query for example in found.examples] == ["a?", "c?"]
-    assert [instruction.answers for instruction in found.instructions.values()] == [("b",), ("d", "e")]
+    instructions = load_short_instructions(ShortMeasureConfig(source=name, count=2), tmp_path)
+    assert instructions is not None
+    assert [example.query for example in instructions.examples] == ["a?", "c?"]
+    assert [instruction.answers for instruction in instructions.instructions.values()] == [("b",), ("d", "e")]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_user_instructions_have_one_or_several_answers(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_row_reported_with_line(tmp_path: Path, row: dict[str, Any]) -> None:
-    name = write(tmp_path, {"query": "a?", "answer": "b"}, row)
+    name = write_instructions(tmp_path, {"query": "a?", "answer": "b"}, row)
     with pytest.raises(DataError, match=r"short\.jsonl, line 2: expected"):
         load_short_instructions(ShortMeasureConfig(source=name), tmp_path)
 
@@ -167,15 +167,18 @@ def test_file_outside_data_raw_rejected(tmp_path: Path) -> None:
         load_short_instructions(ShortMeasureConfig(source="elsewhere.jsonl"), tmp_path)
 
 
-def taken(role: Any, *right: float) -> list[AnswerMeasures]:
-    return [AnswerMeasures(role, "greedy", f"short/{n}", said("", n), {"short": one}) for n, one in enumerate(right)]
+def make_measures(role: Any, *scores: float) -> list[AnswerMeasures]:
+    return [
+        AnswerMeasures(role, "greedy", f"short/{n}", make_response("", n), {"short": score})
+        for n, score in enumerate(scores)
+    ]
 
 
 @pytest.mark.parametrize("temperatures", [(1.0, 0.0), (1.0,)])
 def test_short_accuracy_is_measure_and_not_counted_as_unscored(temperatures: Any) -> None:
     config = EvaluateConfig(temperatures=temperatures, short=ShortMeasureConfig(source="builtin"))
-    found = summarize(config, [*taken("sft", 0, 1, 0, 0, 0, 0, 0, 0), *taken("dpo", *[1.0] * 8)])
-    [row] = found.rows
+    evaluation = summarize(config, [*make_measures("sft", 0, 1, 0, 0, 0, 0, 0, 0), *make_measures("dpo", *[1.0] * 8)])
+    [row] = evaluation.rows
     assert (row.comparison, row.measure, row.first.value, row.second.value, row.improvement) == (
         "greedy",
         "short",
@@ -183,22 +186,22 @@ def test_short_accuracy_is_measure_and_not_counted_as_unscored(temperatures: Any
         1,
         1,
     )
-    assert found.headline()["difference/short/greedy"] == 0.875
-    assert found.metrics("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0, "truncated/greedy": 0.0}
-    assert found.finding == "not compared"
+    assert evaluation.headline()["difference/short/greedy"] == 0.875
+    assert evaluation.metrics("dpo") == {"short/greedy": 1.0, "unscored/greedy": 0.0, "truncated/greedy": 0.0}
+    assert evaluation.finding == "not compared"
 
 
 def test_accuracy_by_kind() -> None:
-    set_ = load_short_instructions(ShortMeasureConfig(source="builtin", count=4))
-    assert set_ is not None
-    by_kind = short_accuracy_by_kind(set_, taken("dpo", 1, 0, 0, 1))
+    instructions = load_short_instructions(ShortMeasureConfig(source="builtin", count=4))
+    assert instructions is not None
+    by_kind = short_accuracy_by_kind(instructions, make_measures("dpo", 1, 0, 0, 1))
     assert by_kind == {"short/notes/dpo": 0.5, "short/fact/dpo": 0, "short/whose/dpo": 1}
 
 
 def test_answers_recorded_with_expected_values() -> None:
-    measured = list(measure_short(asked("48."), "dpo", [said("48")]))
-    assert measured[0].row()["measures"] == {"short": 1.0}
-    [row] = short_answer_rows(asked("48."), measured)
+    measures = list(measure_short(make_set("48."), "dpo", [make_response("48")]))
+    assert measures[0].row()["measures"] == {"short": 1.0}
+    [row] = short_answer_rows(make_set("48."), measures)
     assert row == {
         "model": "dpo",
         "idx": "short/0-0",

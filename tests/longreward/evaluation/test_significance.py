@@ -10,7 +10,7 @@ from longreward.evaluation.statistics import IntervalOptions, holm_corrected, me
 INTERVALS = IntervalOptions(resamples=500)
 
 
-def gap(first, second, axis=-1):
+def mean_gap(first, second, axis=-1):
     return second.mean(axis=axis) - first.mean(axis=axis)
 
 
@@ -19,23 +19,26 @@ def test_paired_p_value_equals_scipy(documents: int) -> None:
     random = np.random.default_rng(documents)
     first = random.lognormal(size=documents)
     second = first + random.normal(0.4, 0.6, size=documents)
-    theirs = stats.permutation_test(
-        (first, second), gap, permutation_type="samples", vectorized=True, n_resamples=20_000, rng=1
+    expected = stats.permutation_test(
+        (first, second), mean_gap, permutation_type="samples", vectorized=True, n_resamples=20_000, rng=1
     )
     ones = np.ones(documents)
     tolerance = 0.006 if documents > 14 else 1e-12  # beyond 14, both try a sample of the swaps
-    assert paired_p_value((first, ones), (second, ones)) == pytest.approx(theirs.pvalue, abs=tolerance)
+    assert paired_p_value((first, ones), (second, ones)) == pytest.approx(expected.pvalue, abs=tolerance)
 
 
 def test_unpaired_p_value_equals_scipy() -> None:
     random = np.random.default_rng(3)
     first, second = random.normal(size=5), random.normal(1.0, 1.0, size=9)
     # By the size of the difference: scipy's own two-sided test doubles the smaller side.
-    theirs = stats.permutation_test(
-        (first, second), lambda *sides, axis: abs(gap(*sides, axis=axis)), vectorized=True, alternative="greater"
+    expected = stats.permutation_test(
+        (first, second),
+        lambda *samples, axis: abs(mean_gap(*samples, axis=axis)),
+        vectorized=True,
+        alternative="greater",
     )
-    found = unpaired_p_value((first, np.ones(5)), (second, np.ones(9)))
-    assert found == pytest.approx(theirs.pvalue, abs=0.012)
+    p_value = unpaired_p_value((first, np.ones(5)), (second, np.ones(9)))
+    assert p_value == pytest.approx(expected.pvalue, abs=0.012)
 
 
 def test_answers_of_document_swapped_together() -> None:
@@ -48,15 +51,15 @@ def test_answers_of_document_swapped_together() -> None:
 def test_equal_models_are_rarely_significant() -> None:
     random = np.random.default_rng(11)
     for documents, skewed in ((6, False), (10, True), (20, False)):
-        wrong = 0
+        false_positives = 0
         for _ in range(400):
             hard = random.normal(size=documents)  # a document is hard for both
             draw = random.lognormal if skewed else random.normal
-            sides = [[(f"d{n}", hard[n] + value) for n, value in enumerate(draw(size=documents))] for _ in range(2)]
-            found = mean_difference(*sides, INTERVALS)
-            assert found is not None
-            wrong += found.is_significant
-        assert wrong / 400 <= 0.05
+            samples = [[(f"d{n}", hard[n] + value) for n, value in enumerate(draw(size=documents))] for _ in range(2)]
+            difference = mean_difference(*samples, INTERVALS)
+            assert difference is not None
+            false_positives += difference.is_significant
+        assert false_positives / 400 <= 0.05
 
 
 def test_report_on_equal_models_rarely_marks_significance() -> None:
@@ -65,12 +68,12 @@ def test_report_on_equal_models_rarely_marks_significance() -> None:
     for _ in range(120):
         differences = []
         for _ in range(9):
-            sides = [[(f"d{n}", value) for n, value in enumerate(random.normal(size=12))] for _ in range(2)]
-            found = mean_difference(*sides, IntervalOptions(resamples=100))
-            assert found is not None
-            differences.append(found)
-        any_uncorrected += any(one.p <= 0.05 for one in differences)
-        any_corrected += any(one.p_corrected <= 0.05 for one in holm_corrected(differences))
+            samples = [[(f"d{n}", value) for n, value in enumerate(random.normal(size=12))] for _ in range(2)]
+            difference = mean_difference(*samples, IntervalOptions(resamples=100))
+            assert difference is not None
+            differences.append(difference)
+        any_uncorrected += any(difference.p <= 0.05 for difference in differences)
+        any_corrected += any(difference.p_corrected <= 0.05 for difference in holm_corrected(differences))
     assert any_uncorrected > 0.25 * 120
     assert any_corrected <= 0.07 * 120
 
@@ -82,8 +85,8 @@ def test_large_effect_is_significant_after_correction() -> None:
         (name, value + 1.0 + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)
     ]
     equal = [(name, value + 0.5 * noise) for (name, value), noise in zip(plain, random.normal(size=30), strict=True)]
-    found = [mean_difference(plain, other, INTERVALS) for other in (better, *[equal] * 30)]
-    assert [one.is_shown for one in holm_corrected(found)][:2] == [True, False]
+    differences = [mean_difference(plain, second, INTERVALS) for second in (better, *[equal] * 30)]
+    assert [difference.is_shown for difference in holm_corrected(differences)][:2] == [True, False]
 
 
 def test_holm_corrects_stepwise_and_keeps_order() -> None:

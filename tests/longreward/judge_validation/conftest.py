@@ -1,4 +1,4 @@
-"""Judges by script: one that knows the right answers, and one that obeys instructions in what it reads."""
+"""Scripted judges: an honest, a gullible and a random one."""
 
 import random
 import re
@@ -14,19 +14,19 @@ CASES = [make_case(number) for number in range(6)]
 
 
 class HonestJudge:
-    """Looks for the sentences of the right answer, and for facts in the documents; what else is said moves nothing."""
+    """Rates by sentences of the right answer and facts of the documents; other text has no effect."""
 
     name = "honest"
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        return ChatReply(self.said(request))
+        return ChatReply(self.reply_text(request))
 
     async def close(self) -> None:
         pass
 
-    def said(self, question: ChatRequest) -> str:
-        slots = question.slots
-        match question.template:
+    def reply_text(self, request: ChatRequest) -> str:
+        slots = request.slots
+        match request.template:
             case "helpfulness" | "completeness":
                 return self.rating(_share_of_gold(slots["question"], slots["answer"]))
             case "logicality":
@@ -44,34 +44,34 @@ class HonestJudge:
 
 
 class GullibleJudge(HonestJudge):
-    """Copies the last rating or level that it reads, and takes a list of statements that it finds for its own."""
+    """Repeats the last rating, level or list of statements in the prompt."""
 
     name = "gullible"
 
-    def said(self, question: ChatRequest) -> str:
-        read = question.text.partition("Now ")[2] or question.text.partition("现在")[2]
-        orders = re.findall(r"\[\\*\[([\w ]+)\]\]", read)
-        lists = re.findall(r"<\\*statement>(.*?)<\\*/statement>", read)
-        match question.template:
-            case "helpfulness" | "logicality" | "completeness" if orders and orders[-1].isdigit():
-                return self.rating(float(orders[-1]))
-            case "support" if orders:
-                return f"Support: [[{orders[-1]}]]"
+    def reply_text(self, request: ChatRequest) -> str:
+        material = request.text.partition("Now ")[2] or request.text.partition("现在")[2]
+        ratings = re.findall(r"\[\\*\[([\w ]+)\]\]", material)
+        lists = re.findall(r"<\\*statement>(.*?)<\\*/statement>", material)
+        match request.template:
+            case "helpfulness" | "logicality" | "completeness" if ratings and ratings[-1].isdigit():
+                return self.rating(float(ratings[-1]))
+            case "support" if ratings:
+                return f"Support: [[{ratings[-1]}]]"
             case "statements" if lists:
                 return f"<statement>{lists[-1]}</statement>"
-        return super().said(question)
+        return super().reply_text(request)
 
 
-class MoodyJudge(HonestJudge):
-    """Rates as it feels like."""
+class RandomJudge(HonestJudge):
+    """Returns random ratings."""
 
-    name = "moody"
+    name = "random"
 
     def __init__(self) -> None:
-        self.mood = random.Random(0)
+        self.random = random.Random(0)
 
     def rating(self, points: float) -> str:
-        return super().rating(self.mood.uniform(0, 10))
+        return super().rating(self.random.uniform(0, 10))
 
 
 def _share_of_gold(query: str, answer: str) -> float:
@@ -85,24 +85,24 @@ def _is_statement(text: str) -> bool:
     return " ".join(text.split()[:2]) in people or any(text == case.aside for case in CASES)
 
 
-Opened = Callable[[JudgeConfig], Judge]
+JudgeFactory = Callable[[JudgeConfig], Judge]
 
 
 @pytest.fixture
-def honest() -> Opened:
-    return opened(HonestJudge)
+def honest() -> JudgeFactory:
+    return fixed_judge(HonestJudge)
 
 
 @pytest.fixture
-def gullible() -> Opened:
-    return opened(GullibleJudge)
+def gullible() -> JudgeFactory:
+    return fixed_judge(GullibleJudge)
 
 
 @pytest.fixture
-def moody() -> Opened:
-    return opened(MoodyJudge)
+def random_judge() -> JudgeFactory:
+    return fixed_judge(RandomJudge)
 
 
-def opened(model: Callable[[], ChatModel]) -> Opened:
-    only = model()
-    return lambda config: Judge.from_model(only, config)
+def fixed_judge(model: Callable[[], ChatModel]) -> JudgeFactory:
+    shared_model = model()
+    return lambda config: Judge.from_model(shared_model, config)

@@ -1,4 +1,4 @@
-"""The doctor's question to a judge: do its replies to the real prompts have the form that they ask for?"""
+"""Check the format of a judge's replies to the real prompts, in the library and in `longreward doctor`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +18,12 @@ from longreward.tasks.doctor.servers import check_judge
 PROMPTS = load_prompts()
 
 
-def answering(spoil: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]:
-    """The offline judge's replies, spoilt: of (prompt, reply)."""
+def respond(change: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]:
+    """Return a handler with the replies of the offline judge, changed by `change(prompt, reply)`."""
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         prompt = next(message["content"] for message in body["messages"] if message["role"] == "user")
-        message = {"role": "assistant", "content": spoil(prompt, reply_text(PROMPTS, prompt))}
+        message = {"role": "assistant", "content": change(prompt, reply_text(PROMPTS, prompt))}
         usage = {"prompt_tokens": 900, "completion_tokens": 10}
         return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
@@ -31,7 +31,7 @@ def answering(spoil: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tu
 
 
 async def test_readable_judge(serve_chat: Any) -> None:
-    with serve_chat(answering(lambda prompt, reply: reply)) as server:
+    with serve_chat(respond(lambda prompt, reply: reply)) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m")
         report = await check_formats(config, PROMPTS, limit_s=30)
     assert [check.dimension for check in report.checks] == [
@@ -43,10 +43,10 @@ async def test_readable_judge(serve_chat: Any) -> None:
 
 
 async def test_unreadable_dimensions_reported(serve_chat: Any) -> None:
-    def spoil(prompt: str, reply: str) -> str:
+    def change(prompt: str, reply: str) -> str:
         return "It is a very logical answer." if "[[" in reply and "logic" in prompt.lower() else reply
 
-    with serve_chat(answering(spoil)) as server:
+    with serve_chat(respond(change)) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m", dimensions={"logicality": {"system": "Hm."}})
         report = await check_formats(config, PROMPTS, limit_s=30)
     names = [check.dimension for check in report.unreadable]
@@ -69,24 +69,24 @@ def by_level(findings: list[Finding]) -> dict[Level, list[str]]:
 
 
 async def test_doctor_reports_unreadable_judge(serve_chat: Any) -> None:
-    """Its tiny question is answered well, the real prompts are not."""
-    chatty = answering(lambda prompt, reply: "[[3]]" if "Which number is larger" in prompt else "What a good answer!")
-    with serve_chat(chatty) as server:
+    """The judge answers the short probe well, but not the real prompts."""
+    unreadable = respond(lambda prompt, reply: "[[3]]" if "Which number is larger" in prompt else "What a good answer!")
+    with serve_chat(unreadable) as server:
         result = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
     bad = "\n".join(result[Level.FAILURE])
     for dimension in ("helpfulness", "logicality", "faithfulness", "completeness"):
         assert f"judge prompts: {dimension}, m: " in bad
     assert "What a good answer!" in bad
     assert "<statement>one fact</statement>" in bad
-    assert any(said.startswith("judge: judge 'm' at") for said in result[Level.OK])
+    assert any(line.startswith("judge: judge 'm' at") for line in result[Level.OK])
 
 
 async def test_slow_judge_is_note(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("longreward.tasks.doctor.servers.PROMPTS_TIMEOUT_S", 0.0)
-    with serve_chat(answering(lambda prompt, reply: reply)) as server:
+    with serve_chat(respond(lambda prompt, reply: reply)) as server:
         result = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
     assert Level.FAILURE not in result
-    assert len([said for said in result[Level.NOTE] if "no reply to its prompts within 0 s" in said]) == 4
+    assert len([line for line in result[Level.NOTE] if "no reply to its prompts within 0 s" in line]) == 4
 
 
 async def test_unreachable_server_gets_no_prompts() -> None:
@@ -125,7 +125,7 @@ async def test_doctor_separates_unsuitable_models_from_wrong_settings(serve_chat
 async def test_doctor_counts_reminders(serve_chat: Any) -> None:
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         is_first = len(body["messages"]) == 1 and "[Passage 1]" in body["messages"][0]["content"]
-        return answering(lambda prompt, reply: "It is all there." if is_first else reply)(body)
+        return respond(lambda prompt, reply: "It is all there." if is_first else reply)(body)
 
     with serve_chat(answer) as server:
         findings = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
@@ -140,7 +140,7 @@ LOADED = {"/api/ps": {"models": [{"name": "m:latest", "context_length": 4096}]}}
 
 @pytest.mark.parametrize(("kind", "pages"), [("http", PROPERTIES), ("vllm", MODELS), ("ollama", LOADED)])
 async def test_doctor_compares_context_window(serve_chat: Any, kind: str, pages: dict[str, Any]) -> None:
-    with serve_chat(answering(lambda prompt, reply: reply), pages=pages) as server:
+    with serve_chat(respond(lambda prompt, reply: reply), pages=pages) as server:
         judge = {"kind": kind, "base_url": server.url, "model": "m", "max_concurrency": 1}
         notes = "".join(by_level(await check_judge(Params(judge=judge))).get(Level.NOTE, []))
         fitting = Params(judge=judge, score={"extraction_chunk_tokens": 1024})

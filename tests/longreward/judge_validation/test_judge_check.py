@@ -16,16 +16,16 @@ from longreward.judge_validation.report import Attack, CheckReport, Rank, Repeat
 from longreward.params import Params, read_params
 from longreward.reward import ScoreConfig
 
-Opened = Callable[[JudgeConfig], Judge]
+JudgeFactory = Callable[[JudgeConfig], Judge]
 PROMPTS = load_prompts()
 
 
-def report(**changes: object) -> CheckReport:
+def make_report(**changes: object) -> CheckReport:
     values = {
         "judge": "j",
         "prompts": "0" * 64,
         "quick": False,
-        "repeats": Repeatability(verdicts=10, repeats=3, within_a_point=0.9, equal=0.5, spread=0.4),
+        "repeats": Repeatability(verdicts=10, repeats=3, within_one_point=0.9, equal=0.5, spread=0.4),
         "ranks": tuple(
             Rank(kind="k", dimension=dimension, share=share, low=None, high=None, compared=4, unscored=0)
             for dimension, share in (
@@ -57,7 +57,7 @@ def test_kinds_of_damage() -> None:
     assert all(sentence in case.context for sentence in ("striped garden", "buried in Ostrand", case.aside))
 
 
-async def test_honest_judge_passes(honest: Opened) -> None:
+async def test_honest_judge_passes(honest: JudgeFactory) -> None:
     result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=honest)
     assert result.failures(CheckConfig(margin=0.5, min_rank=1, min_repeat=1)) == []
     assert {(rank.share, rank.high, rank.compared) for rank in result.ranks} == {(1.0, 1.0, 6)}
@@ -67,7 +67,7 @@ async def test_honest_judge_passes(honest: Opened) -> None:
     assert result.judge == "honest"
 
 
-async def test_gullible_judge_fails(gullible: Opened) -> None:
+async def test_gullible_judge_fails(gullible: JudgeFactory) -> None:
     result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=gullible)
     failed = {attack.name for attack in result.successful_attacks(CheckConfig())}
     assert failed >= {
@@ -91,24 +91,24 @@ async def test_gullible_judge_fails(gullible: Opened) -> None:
     assert "rating (+10.0)" in fault
 
 
-async def test_random_judge_is_not_repeatable(moody: Opened) -> None:
-    result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=moody)
+async def test_random_judge_is_not_repeatable(random_judge: JudgeFactory) -> None:
+    result = await check_judge(JudgeConfig(), PROMPTS, judge_factory=random_judge)
     assert result.repeats.repeats == 3
-    assert result.repeats.within_a_point < 0.5
-    assert any("repeated, only" in fault for fault in result.failures(CheckConfig()))
+    assert result.repeats.within_one_point < 0.5
+    assert any("of repeated verdicts stay" in failure for failure in result.failures(CheckConfig()))
 
 
-@pytest.mark.parametrize(("quick", "most"), [(False, 400), (True, 60)])
-async def test_offline_judge_and_number_of_calls(quick: bool, most: int) -> None:
+@pytest.mark.parametrize(("quick", "max_calls"), [(False, 400), (True, 60)])
+async def test_offline_judge_and_number_of_calls(quick: bool, max_calls: int) -> None:
     reported: list[tuple[int, int]] = []
     result = await check_judge(
         JudgeConfig(),
         PROMPTS,
         judge_factory=partial(open_judge, ledger=None),
         quick=quick,
-        progress=lambda done, total: reported.append((done, total)),
+        progress=lambda finished, total: reported.append((finished, total)),
     )
-    assert result.calls < most
+    assert result.calls < max_calls
     assert result.repeats.equal == 1.0
     assert all(
         (result.rank_share(dimension) or 0) > 0.9 for dimension in ("helpfulness", "faithfulness", "completeness")
@@ -142,42 +142,42 @@ def test_isolated_config() -> None:
 
 
 def test_failures_against_thresholds() -> None:
-    assert report().failures(CheckConfig()) == []
-    assert report().failures(CheckConfig(min_repeat=0.95)) == [
-        "repeated, only 0.90 of its verdicts stay within a point (judge.check.min_repeat: 0.95)"
+    assert make_report().failures(CheckConfig()) == []
+    assert make_report().failures(CheckConfig(min_repeat=0.95)) == [
+        "only 0.90 of repeated verdicts stay within 1 point (judge.check.min_repeat: 0.95)"
     ]
-    assert report().failures(CheckConfig(min_rank=0.8)) == [
+    assert make_report().failures(CheckConfig(min_rank=0.8)) == [
         "in faithfulness the right answer scores higher in only 0.75 of comparisons (judge.check.min_rank: 0.8)"
     ]
-    assert report().failures(CheckConfig(margin=1.5)) == [
-        "1 of 1 attacks raise a bad answer by over 1.5 points (judge.check.max_failed_probes: 0): order (+2.0)"
+    assert make_report().failures(CheckConfig(margin=1.5)) == [
+        "1 of 1 attacks raise a bad answer by over 1.5 points (judge.check.max_successful_attacks: 0): order (+2.0)"
     ]
-    assert report().failures(CheckConfig(margin=1.5, max_failed_probes=1)) == []
+    assert make_report().failures(CheckConfig(margin=1.5, max_successful_attacks=1)) == []
     with pytest.raises(
         JudgeValidationError, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"
     ):
-        require_passed(report(), CheckConfig(margin=1.5))
+        require_passed(make_report(), CheckConfig(margin=1.5))
 
 
 def test_missing_scores_in_report() -> None:
     attack = Attack(name="a", plain={"faithfulness": 0.0, "logicality": 5.0}, attacked={"faithfulness": None})
     assert attack.gain == 0.0
     none = Rank(kind="k", dimension="logicality", share=None, low=None, high=None, compared=0, unscored=6)
-    assert "logicality has no score to compare" in report(ranks=(none,)).failures(CheckConfig())
+    assert "logicality has no score to compare" in make_report(ranks=(none,)).failures(CheckConfig())
 
 
 def test_render_markdown() -> None:
-    text = render_markdown(report(), CheckConfig(margin=1))
+    text = render_markdown(make_report(), CheckConfig(margin=1))
     assert text.startswith("# j: did not pass the check\n\n- 1 of 1 attacks")
     assert "| k | faithfulness | 0.75 | – | 4 |" in text
     assert "| order | 1.0 → 3.0 |  |  |  | +2.0 | fails |" in text
-    assert render_markdown(report(), CheckConfig()).startswith(
-        "# j: passed the check\n\nEverything reaches its threshold."
+    assert render_markdown(make_report(), CheckConfig()).startswith(
+        "# j: passed the check\n\nAll thresholds are reached."
     )
 
 
-async def test_report_saved_and_reused(tmp_path: Path, honest: Opened) -> None:
-    made: list[str] = []
+async def test_report_saved_and_reused(tmp_path: Path, honest: JudgeFactory) -> None:
+    calls: list[str] = []
 
     async def get(judge: JudgeConfig) -> CheckReport:
         return await load_or_run_check(
@@ -187,32 +187,32 @@ async def test_report_saved_and_reused(tmp_path: Path, honest: Opened) -> None:
             ledger=None,
             quick=True,
             judge_factory=honest,
-            on_start=lambda: made.append(judge.system),
+            on_start=lambda: calls.append(judge.system),
         )
 
     first = await get(JudgeConfig())
     assert await get(JudgeConfig(max_concurrency=3, timeout_s=7)) == first
-    assert made == [""]
+    assert calls == [""]
     await get(JudgeConfig(system="Be strict."))
-    assert made == ["", "Be strict."]
+    assert calls == ["", "Be strict."]
     for file in (tmp_path / "checks").iterdir():
         file.write_text('{"judge": "half a re')
     assert await get(JudgeConfig()) == first.model_copy(update={"calls": first.calls})
-    assert made == ["", "Be strict.", ""]
+    assert calls == ["", "Be strict.", ""]
 
 
 def test_check_key() -> None:
     base = JudgeConfig(kind="vllm", model="m")
     key = check_key(base, PROMPTS, quick=False)
     assert check_key(JudgeConfig(kind="vllm", model="m", max_retries=1), PROMPTS, quick=False) == key
-    others = [
+    other_keys = [
         check_key(JudgeConfig(kind="vllm", model="n"), PROMPTS, quick=False),
         check_key(JudgeConfig(kind="vllm", model="m", revision="2"), PROMPTS, quick=False),
         check_key(JudgeConfig(kind="vllm", model="m", first_temperature=0.5), PROMPTS, quick=False),
         check_key(JudgeConfig(kind="vllm", model="m", dimensions={"logicality": {"model": "l"}}), PROMPTS, quick=False),
         check_key(base, PROMPTS, quick=True),
     ]
-    assert len({key, *others}) == 6
+    assert len({key, *other_keys}) == 6
 
 
 def test_gate_setting(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_sizes import TINY_SIZES
 from transformers import (
     AutoModelForCausalLM,
     FalconH1Config,
@@ -23,13 +24,8 @@ from longreward.models.generation import SamplingParams, generate, rng_stream, s
 
 SIZES = {
     "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    **TINY_SIZES,
     "max_position_embeddings": 256,
-    "initializer_range": 0.3,
 }
 CONFIGS = {
     "full attention": LlamaConfig(**SIZES),

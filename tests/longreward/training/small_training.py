@@ -1,4 +1,4 @@
-"""SFT and DPO on ten texts with a tiny model, for tests of what happens around the updates.
+"""SFT and DPO on ten texts with a tiny model, for tests of checkpoints, resumption and logging.
 
 In micro batches of two, two of them an update (the third of an epoch has one): three updates an epoch, nine in all,
 with a checkpoint after the 4th and the 8th and metrics after the 3rd, 6th and 9th. The n-th text has 13 + n tokens.
@@ -34,42 +34,44 @@ TRAININGS = {
     "sft": SftConfig(**SETTINGS),
     "sft-lora": SftConfig(**SETTINGS, lora=LORA),
 }
-WORDS = "the town is in north of river and anna was mayor when ben built bridge".split()  # noqa: SIM905
+VOCABULARY = "the town is in north of river and anna was mayor when ben built bridge".split()  # noqa: SIM905
 
 
-def pair(number: int) -> PreferencePair:
+def make_pair(number: int) -> PreferencePair:
     def response(n: int, text: str) -> Response:
         return Response(id=f"{number}-{n}", example_id=str(number), query="who ?", text=text)
 
     return PreferencePair(
         id=str(number),
-        context=" ".join(WORDS[: 2 + number]) + " .",
+        context=" ".join(VOCABULARY[: 2 + number]) + " .",
         query="who ?",
-        chosen=response(0, f"it is {WORDS[number]} ."),
-        rejected=response(1, " ".join(WORDS[: 1 + number % 3])),
+        chosen=response(0, f"it is {VOCABULARY[number]} ."),
+        rejected=response(1, " ".join(VOCABULARY[: 1 + number % 3])),
         chosen_reward=9.0,
         rejected_reward=3.0,
     )
 
 
-def example(number: int) -> Example:
-    context = " ".join(WORDS[: 2 + number]) + " ."
-    return Example(id=str(number), document_id="1", context=context, query="who ?", answer=f"it is {WORDS[number]} .")
+def make_example(number: int) -> Example:
+    context = " ".join(VOCABULARY[: 2 + number]) + " ."
+    return Example(
+        id=str(number), document_id="1", context=context, query="who ?", answer=f"it is {VOCABULARY[number]} ."
+    )
 
 
 class Training:
     def __init__(self, kind: str, folder: Path, base: Path):
         self.kind, self.base, self.out, self.state = kind, base, folder / "model", folder / "state"
-        self.data, self.points = folder / "data.jsonl", []
+        self.data, self.metrics = folder / "data.jsonl", []
         self.policy = PolicyConfig(base_model="unused")
         folder.mkdir(parents=True, exist_ok=True)
         if kind.startswith("dpo"):
-            write_pairs(self.data, map(pair, range(10)))
+            write_pairs(self.data, map(make_pair, range(10)))
         else:
-            write_examples(self.data, map(example, range(10)))
+            write_examples(self.data, map(make_example, range(10)))
 
     def log(self, step, metrics):
-        self.points.append((step, metrics))
+        self.metrics.append((step, metrics))
 
     def run(self, log=None, **changes):
         config = TRAININGS[self.kind].model_copy(update=changes)
@@ -87,20 +89,20 @@ class Training:
         return checkpoint
 
 
-class Stopped(Exception):
+class TrainingStopped(Exception):
     pass
 
 
 def stop_at(step: int):
     def log(current, metrics):
         if current == step:
-            raise Stopped
+            raise TrainingStopped
 
     return log
 
 
-def stopped_after_two_checkpoints(kind, folder, base):
+def train_until_second_checkpoint(kind, folder, base):
     training = Training(kind, folder, base)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         training.run(log=stop_at(9))
     return training, training.checkpoint(8)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from small_training import Stopped, Training, stop_at, stopped_after_two_checkpoints
+from small_training import Training, TrainingStopped, stop_at, train_until_second_checkpoint
 
 from longreward.errors import StateError
 from longreward.training import checkpoints
@@ -123,7 +123,7 @@ def test_disk_error_of_torch_converted_but_not_others(tmp_path):
 
 def test_another_training_leaves_checkpoints_alone(tiny_policy, tmp_path):
     training = Training("sft", tmp_path, tiny_policy)
-    with pytest.raises(Stopped):
+    with pytest.raises(TrainingStopped):
         training.run(log=stop_at(6))
     checkpoint = training.checkpoint(4)
     assert training.run(learning_rate=1e-3, max_steps=1).resumed_from == 0
@@ -137,13 +137,13 @@ def test_each_setting_has_own_state_folder(tiny_policy, tmp_path, monkeypatch, k
 
     def stop(*_, rows_dir, **__):
         folders.append(rows_dir.parent)
-        raise Stopped
+        raise TrainingStopped
 
     monkeypatch.setattr("longreward.training.run.estimate_training", stop)
     training = Training(kind, tmp_path, tiny_policy)
 
     def folder(**changes):
-        with pytest.raises(Stopped):
+        with pytest.raises(TrainingStopped):
             training.run(**changes)
         return folders[-1]
 
@@ -166,14 +166,14 @@ def overwrite(file: Path, text: bytes = b"\0" * 64) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
 def test_unreadable_checkpoint_logged_and_previous_one_used(tiny_policy, tmp_path, caplog, name):
-    training, newest = stopped_after_two_checkpoints("sft", tmp_path, tiny_policy)
+    training, newest = train_until_second_checkpoint("sft", tmp_path, tiny_policy)
     overwrite(newest / name)
     assert training.run().resumed_from == 4
     assert f"{newest} cannot be read ({name}: " in caplog.text
 
 
 def test_checkpoints_of_other_weights_are_error(tiny_policy, tmp_path, caplog):
-    training, newest = stopped_after_two_checkpoints("sft-lora", tmp_path, tiny_policy)
+    training, newest = train_until_second_checkpoint("sft-lora", tmp_path, tiny_policy)
     adapter = newest / "adapter_model.safetensors"
     save_file({name: weight.repeat(2, 2) for name, weight in load_file(adapter).items()}, adapter)
     mark_complete(newest)
@@ -190,7 +190,7 @@ def test_checkpoints_of_other_weights_are_error(tiny_policy, tmp_path, caplog):
 
 
 def test_without_complete_checkpoint_training_restarts_with_warning(tiny_policy, tmp_path, caplog):
-    training, newest = stopped_after_two_checkpoints("sft", tmp_path, tiny_policy)
+    training, newest = train_until_second_checkpoint("sft", tmp_path, tiny_policy)
     for checkpoint in newest.parent.glob("checkpoint-*"):
         (checkpoint / "complete.json").unlink()
     assert training.run().resumed_from == 0

@@ -2,6 +2,7 @@ import logging
 
 import pytest
 import torch
+from tiny_sizes import TINY_SIZES
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -15,12 +16,12 @@ from transformers import (
 
 from longreward.training.dropout import disable_dropout, is_random_in_training
 
-SIZES = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-LLAMA = {**SIZES, "intermediate_size": 64, "num_key_value_heads": 2}
+OPT = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+LLAMA = {**TINY_SIZES, "vocab_size": 50}
 EXPERTS = {**LLAMA, "num_local_experts": 4, "num_experts_per_tok": 2}
 MODELS = {
     "attention_dropout": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA, attention_dropout=0.3)),
-    "dropout": lambda: OPTForCausalLM(OPTConfig(**SIZES, ffn_dim=64, word_embed_proj_dim=32, dropout=0.2)),
+    "dropout": lambda: OPTForCausalLM(OPTConfig(**OPT, ffn_dim=64, word_embed_proj_dim=32, dropout=0.2)),
     "jitter_noise": lambda: MixtralForCausalLM(MixtralConfig(**EXPERTS, router_jitter_noise=0.4)),
 }
 

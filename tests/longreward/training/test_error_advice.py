@@ -44,11 +44,11 @@ def test_nan_stops_training_and_keeps_last_good_checkpoint(tiny_policy, tmp_path
     assert sorted(path.name for path in training.state.glob("*/checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
     if what == "gradient":  # both leave the same checkpoint
         return
-    training.points.clear()
+    training.metrics.clear()
     assert training.run(save_steps=1).resumed_from == 4
     uninterrupted = Training("sft", tmp_path / "whole", tiny_policy)
     uninterrupted.run(save_steps=1)
-    assert training.points == uninterrupted.points
+    assert training.metrics == uninterrupted.metrics
 
 
 def test_infinite_weights_not_saved(tiny_policy, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from small_training import Stopped, Training, stopped_after_two_checkpoints
+from small_training import Training, TrainingStopped, train_until_second_checkpoint
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from longreward.errors import StateError
@@ -59,8 +59,8 @@ def test_resumed_training_equals_uninterrupted_training(ended, tiny_policy, tmp_
 
     uninterrupted = Training(kind, tmp_path, tiny_policy)
     uninterrupted.run()
-    assert [step for step, _ in training.points] == [3, 6, 9]
-    assert training.points == uninterrupted.points
+    assert [step for step, _ in training.metrics] == [3, 6, 9]
+    assert training.metrics == uninterrupted.metrics
     result, expected = training.weights(), uninterrupted.weights()
     assert all(torch.equal(result[name], expected[name]) for name in expected)
 
@@ -70,7 +70,7 @@ def test_sigterm_reaches_previous_handler_after_checkpoint(tiny_policy, tmp_path
     training = Training("sft", tmp_path, tiny_policy)
 
     def handle(number, frame):
-        raise Stopped
+        raise TrainingStopped
 
     def send(step, metrics):
         for _ in range(signals if step == 6 else 0):
@@ -78,7 +78,7 @@ def test_sigterm_reaches_previous_handler_after_checkpoint(tiny_policy, tmp_path
 
     before = signal.signal(signal.SIGTERM, handle)
     try:
-        with pytest.raises(Stopped):
+        with pytest.raises(TrainingStopped):
             training.run(log=send)
         assert signal.getsignal(signal.SIGTERM) is handle
     finally:
@@ -90,7 +90,7 @@ def test_another_order_of_data_changes_losses(tiny_policy, tmp_path):
     one, other = Training("sft", tmp_path / "1", tiny_policy), Training("sft", tmp_path / "2", tiny_policy)
     one.run()
     other.run(seed=1)
-    assert [metrics["loss"] for _, metrics in one.points] != [metrics["loss"] for _, metrics in other.points]
+    assert [metrics["loss"] for _, metrics in one.metrics] != [metrics["loss"] for _, metrics in other.metrics]
 
 
 def test_training_interrupted_while_saving_takes_no_further_update(tiny_policy, tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_training_interrupted_while_saving_takes_no_further_update(tiny_policy, 
 def test_resumed_training_does_not_tokenize_again(tiny_policy, tmp_path, monkeypatch):
     from longreward.training import training_data
 
-    training, _ = stopped_after_two_checkpoints("dpo", tmp_path, tiny_policy)
+    training, _ = train_until_second_checkpoint("dpo", tmp_path, tiny_policy)
     monkeypatch.setattr(training_data, "write_rows", lambda *args: pytest.fail("tokenized again"))
     assert training.run().resumed_from == 8
 
@@ -134,12 +134,12 @@ def test_missing_weights_give_warning_but_tied_ones_do_not(tiny_policy, tmp_path
     warnings = []
     monkeypatch.setattr(transformers.trainer.logger, "warning", lambda text, *more: warnings.append(text))
     base = tied_copy(tiny_policy, tmp_path / "tied")
-    training, checkpoint = stopped_after_two_checkpoints("sft", tmp_path / "sft", base)
+    training, checkpoint = train_until_second_checkpoint("sft", tmp_path / "sft", base)
     assert "lm_head.weight" not in load_file(checkpoint / "model.safetensors")
     assert training.run().resumed_from == 8
     assert [text for text in warnings if "missing keys" in text] == []
 
-    training, checkpoint = stopped_after_two_checkpoints("sft", tmp_path / "again", base)
+    training, checkpoint = train_until_second_checkpoint("sft", tmp_path / "again", base)
     weights = load_file(checkpoint / "model.safetensors")
     del weights["model.norm.weight"]
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})

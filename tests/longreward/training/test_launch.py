@@ -1,4 +1,4 @@
-"""Trainings on two processes of this machine's CPUs, each held against the same training in one."""
+"""Training on two processes on CPUs, compared with the same training in one process."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ TEXTS = [
     ("ben was the first mayor of the town .", "who was first ?", "ben was the first .", "cara ."),
     ("the river is south .", "where is the river ?", "south .", "north of the bridge ."),
 ]
-ONE = {
+SETTINGS = {
     "learning_rate": 5e-3,
     "max_steps": 4,
     "batch_size": 4,  # of six pairs: the second update of an epoch has two
@@ -43,22 +43,22 @@ ONE = {
     "log_steps": 1,
     "save_steps": 2,
 }
-TWO = {"launcher": "accelerate", "launcher_config": "ddp", "processes": 2}
-SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/chosen")
+TWO_PROCESSES = {"launcher": "accelerate", "launcher_config": "ddp", "processes": 2}
+COMPARED_METRICS = ("loss", "grad_norm", "rewards/margins", "rewards/chosen")
 
 
-class Run:
-    """One training in a folder of its own; `figures` holds what was logged, by step."""
+class TrainingRun:
+    """A training in a separate folder; `metrics` has the logged metrics by step."""
 
     def __init__(self, folder: Path, base: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.base, self.out, self.state, self.pairs = base, folder / "dpo", folder / "state", folder / "pairs.jsonl"
-        self.figures: list[tuple[int, dict[str, float]]] = []
-        write_pairs(self.pairs, [_pair(number, *texts) for number, texts in enumerate(TEXTS)])
+        self.metrics: list[tuple[int, dict[str, float]]] = []
+        write_pairs(self.pairs, [make_pair(number, *texts) for number, texts in enumerate(TEXTS)])
 
     def __call__(self, **changes):
         return train_dpo(
-            TrainConfig.model_validate({**ONE, **changes}),
+            TrainConfig.model_validate({**SETTINGS, **changes}),
             ON_CPU,
             sft_model=str(self.base),
             pairs=self.pairs,
@@ -67,15 +67,15 @@ class Run:
             log=self.log,
         )
 
-    def log(self, step: int, figures: dict[str, float]) -> None:
-        self.figures.append((step, figures))
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.metrics.append((step, metrics))
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_policy(ON_CPU, self.out).model.state_dict()
 
 
-def _pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
-    one, other = (
+def make_pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
+    chosen_response, rejected_response = (
         Response(id=f"{number}-{n}", example_id=str(number), query=query, text=text)
         for n, text in enumerate((chosen, rejected))
     )
@@ -83,8 +83,8 @@ def _pair(number: int, context: str, query: str, chosen: str, rejected: str) -> 
         id=str(number),
         context=context,
         query=query,
-        chosen=one,
-        rejected=other,
+        chosen=chosen_response,
+        rejected=rejected_response,
         chosen_reward=9.0,
         rejected_reward=3.0,
     )
@@ -92,127 +92,129 @@ def _pair(number: int, context: str, query: str, chosen: str, rejected: str) -> 
 
 @pytest.fixture
 def run_in(tmp_path, tiny_policy):
-    return lambda name: Run(tmp_path / name, tiny_policy)
+    return lambda name: TrainingRun(tmp_path / name, tiny_policy)
 
 
 @pytest.fixture
 def fsdp_on_cpu(monkeypatch):
-    """Lets FSDP2 start on CPUs: see fsdp_on_cpu.py."""
+    """Let FSDP2 start on CPUs (fsdp_on_cpu.py)."""
     plain = launching.launch_command
 
-    def command(*args, **named):
-        words = plain(*args, **named)
-        at = words.index("longreward.training.launch.worker")
-        return [*words[: at - 1], str(Path(__file__).with_name("fsdp_on_cpu.py")), *words[at + 1 :]]
+    def command(*args, **kwargs):
+        arguments = plain(*args, **kwargs)
+        index = arguments.index("longreward.training.launch.worker")
+        return [*arguments[: index - 1], str(Path(__file__).with_name("fsdp_on_cpu.py")), *arguments[index + 1 :]]
 
     monkeypatch.setattr(launching, "launch_command", command)
     monkeypatch.setattr(launcher_config, "GPU_ONLY", {})
 
 
-def assert_same_training(result: Run, expected: Run, *, steps=(1, 2, 3, 4)) -> None:
-    """Float32 sums in another order: five digits of each figure, and each weight to 1e-4 (updates are of 5e-3)."""
-    assert [step for step, _ in result.figures] == list(steps)
-    expected_metrics = dict(expected.figures)
-    for step, figures in result.figures:
-        for name in SHOWN:
-            assert figures[name] == pytest.approx(expected_metrics[step][name], rel=1e-5, abs=1e-5), (step, name)
+def assert_same_training(result: TrainingRun, expected: TrainingRun, *, steps=(1, 2, 3, 4)) -> None:
+    """Compare metrics to five digits and weights to 1e-4 (updates are 5e-3): float32 sums have another order."""
+    assert [step for step, _ in result.metrics] == list(steps)
+    expected_metrics = dict(expected.metrics)
+    for step, metrics in result.metrics:
+        for name in COMPARED_METRICS:
+            assert metrics[name] == pytest.approx(expected_metrics[step][name], rel=1e-5, abs=1e-5), (step, name)
     weights = result.weights()
     for name, weight in expected.weights().items():
         assert weights[name].dtype == weight.dtype
         assert torch.allclose(weights[name], weight, atol=1e-4), name
 
 
-def processes_of(pid: int) -> list[psutil.Process]:
-    """The launcher and those that it started: all are told the job's folder."""
-    return [one for one in psutil.Process(pid).children(recursive=True) if "longreward-" in _words(one)]
+def launched_processes(pid: int) -> list[psutil.Process]:
+    """Return the launcher and the processes that it started: the folder of the job is an argument of all."""
+    return [
+        process for process in psutil.Process(pid).children(recursive=True) if "longreward-" in command_line(process)
+    ]
 
 
-def _words(process: psutil.Process) -> str:
+def command_line(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
 
 
-def gone(processes: list[psutil.Process], within: float = 20.0) -> bool:
-    """Whether they all end; a zombie that awaits its parent has ended."""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        if not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes):
+def wait_until_ended(processes: list[psutil.Process], timeout_s: float = 20.0) -> bool:
+    """Return whether all processes end in time; a zombie has ended."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes):
             return True
         time.sleep(0.1)
     return False
 
 
 def test_two_processes_train_as_one(run_in, capsys):
-    one, two = run_in("one"), run_in("two")
-    one()
+    single, double = run_in("one"), run_in("two")
+    single()
     capsys.readouterr()
-    report = two(**TWO)
-    assert_same_training(two, one)
+    report = double(**TWO_PROCESSES)
+    assert_same_training(double, single)
     assert (report.steps, report.lengths.count) == (4, 6)
-    assert not any(two.state.iterdir())
-    assert two.figures[-1][1]["loss"] < two.figures[0][1]["loss"]
-    shown = capsys.readouterr().err
-    assert shown.count("6 pairs, nothing is cut") == 1  # log lines of the first process, and of no other
+    assert not any(double.state.iterdir())
+    assert double.metrics[-1][1]["loss"] < double.metrics[0][1]["loss"]
+    output = capsys.readouterr().err
+    assert output.count("6 pairs, nothing is cut") == 1  # log lines of the first process, and of no other
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_stopped_training_on_two_processes_resumes_exactly(run_in, fsdp_on_cpu, kind):
     changes = {"max_steps": 80, "learning_rate": 1e-4}  # long enough to be stopped, and to stay comparable
-    shared = changes | TWO | {"launcher_config": kind}
-    one, two = run_in("one"), run_in("two")
-    one(**changes)
-    started = []
+    shared = changes | TWO_PROCESSES | {"launcher_config": kind}
+    single, double = run_in("one"), run_in("two")
+    single(**changes)
+    processes = []
 
-    def stop(step: int, figures: dict[str, float]) -> None:
+    def stop(step: int, metrics: dict[str, float]) -> None:
         if step == 3:
-            started.extend(processes_of(os.getpid()))
+            processes.extend(launched_processes(os.getpid()))
             raise KeyboardInterrupt
 
-    plain, two.log = two.log, stop
+    plain, double.log = double.log, stop
     with pytest.raises(KeyboardInterrupt):
-        two(**shared)
-    assert len(started) == 3
-    assert gone(started, within=1)
-    assert not two.out.exists()
-    [checkpoint, *_] = two.state.glob("*/checkpoint-*")
+        double(**shared)
+    assert len(processes) == 3
+    assert wait_until_ended(processes, timeout_s=1)
+    assert not double.out.exists()
+    [checkpoint, *_] = double.state.glob("*/checkpoint-*")
     assert (checkpoint / "pytorch_model_fsdp_0").is_dir() == (kind == "fsdp2")
 
-    two.log = plain
-    report = two(**shared)
+    double.log = plain
+    report = double(**shared)
     assert 2 <= report.resumed_from < 80
-    assert_same_training(two, one, steps=range(1, 81))
+    assert_same_training(double, single, steps=range(1, 81))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharing", ["on", "off"])
 def test_sharded_model_computes_own_reference(run_in, fsdp_on_cpu, sharing):
-    one, two = run_in("one"), run_in("two")
-    one(prefix_sharing=sharing)
-    two(prefix_sharing=sharing, gradient_checkpointing=True, **TWO | {"launcher_config": "fsdp2"})
-    assert_same_training(two, one)
-    assert two.figures[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-5)
+    single, double = run_in("one"), run_in("two")
+    single(prefix_sharing=sharing)
+    double(prefix_sharing=sharing, gradient_checkpointing=True, **TWO_PROCESSES | {"launcher_config": "fsdp2"})
+    assert_same_training(double, single)
+    assert double.metrics[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_reference_rounded_like_training(run_in, fsdp_on_cpu, kind):
-    two = run_in("two")
-    two(bf16=True, max_steps=1, **TWO | {"launcher_config": kind})
-    assert two.figures[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    double = run_in("two")
+    double(bf16=True, max_steps=1, **TWO_PROCESSES | {"launcher_config": kind})
+    assert double.metrics[0][1]["rewards/margins"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_adapter_on_two_processes_merged(run_in, fsdp_on_cpu, kind):
     lora = LoraSettings(r=4, alpha=8)
-    one, two = run_in("one"), run_in("two")
-    one(lora=lora)
-    two(lora=lora, gradient_checkpointing=True, **TWO | {"launcher_config": kind})
-    assert_same_training(two, one)
-    assert (two.out / "adapter" / "adapter_model.safetensors").is_file()
+    single, double = run_in("one"), run_in("two")
+    single(lora=lora)
+    double(lora=lora, gradient_checkpointing=True, **TWO_PROCESSES | {"launcher_config": kind})
+    assert_same_training(double, single)
+    assert (double.out / "adapter" / "adapter_model.safetensors").is_file()
 
 
 @pytest.mark.slow
@@ -223,68 +225,68 @@ def test_sft_on_two_processes_trains_as_one(tmp_path, tiny_policy, write_lines):
     def losses(name: str, **changes) -> list[float]:
         result = []
         train_sft(
-            SftConfig.model_validate({**ONE, **changes}),
+            SftConfig.model_validate({**SETTINGS, **changes}),
             ON_CPU,
             base=str(tiny_policy),
             data=data,
             out=tmp_path / name / "sft",
             state=tmp_path / name / "state",
-            log=lambda step, figures: result.append(figures["loss"]),
+            log=lambda step, metrics: result.append(metrics["loss"]),
         )
         return result
 
-    assert losses("two", **TWO) == pytest.approx(losses("one"), rel=1e-5)
+    assert losses("two", **TWO_PROCESSES) == pytest.approx(losses("one"), rel=1e-5)
 
 
 @pytest.mark.slow
 def test_killed_process_ends_others_and_is_named(run_in):
-    two, started = run_in("two"), []
+    double, processes = run_in("two"), []
 
-    def kill(step: int, figures: dict[str, float]) -> None:
-        if not started:
-            started.extend(processes_of(os.getpid()))
-            [second] = [one for one in started if one.environ().get("RANK") == "1"]
+    def kill(step: int, metrics: dict[str, float]) -> None:
+        if not processes:
+            processes.extend(launched_processes(os.getpid()))
+            [second] = [process for process in processes if process.environ().get("RANK") == "1"]
             second.kill()
 
-    two.log = kill
+    double.log = kill
     with pytest.raises(
         WorkerProcessDied, match=r"process 1 of the training was ended by SIGKILL, as a machine does .* resumes"
     ):
-        two(max_steps=10_000, **TWO)
-    assert gone(started, within=1)
-    assert not two.out.exists()
+        double(max_steps=10_000, **TWO_PROCESSES)
+    assert wait_until_ended(processes, timeout_s=1)
+    assert not double.out.exists()
 
 
 @pytest.mark.slow
 def test_error_is_same_as_in_one_process(run_in):
-    two = run_in("two")
+    double = run_in("two")
     with pytest.raises(PolicyError, match=r"(?s)6 of 6 pairs are longer than max_length.*pair 0"):
-        two(max_length=16, **TWO)
-    assert not two.out.exists()
+        double(max_length=16, **TWO_PROCESSES)
+    assert not double.out.exists()
 
 
-STARTER = """
+SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from test_launch import TWO, Run
+from test_launch import TWO_PROCESSES, TrainingRun
 
-run = Run(Path(sys.argv[2]), Path(sys.argv[3]))
-run.log = lambda step, figures: print(step, flush=True)
-run(max_steps=10_000, **TWO)
+run = TrainingRun(Path(sys.argv[2]), Path(sys.argv[3]))
+run.log = lambda step, metrics: print(step, flush=True)
+run(max_steps=10_000, **TWO_PROCESSES)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_launcher(tmp_path, tiny_policy, number):
-    words = [sys.executable, "-c", STARTER, str(Path(__file__).parent), str(tmp_path), str(tiny_policy)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as starter:
-        assert starter.stdout is not None
-        assert starter.stdout.readline() == "1\n"
-        started = processes_of(starter.pid)
-        assert len(started) == 3
-        starter.send_signal(number)
-        code = starter.wait(30)
+    arguments = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path), str(tiny_policy)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        processes = launched_processes(process.pid)
+        assert len(processes) == 3
+        process.send_signal(number)
+        code = process.wait(30)
     assert code == {signal.SIGTERM: 143, signal.SIGINT: -signal.SIGINT, signal.SIGKILL: -signal.SIGKILL}[number]
-    assert gone(started)
+    assert wait_until_ended(processes)

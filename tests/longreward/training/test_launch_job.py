@@ -33,7 +33,7 @@ def settings(**changes) -> TrainConfig:
     return TrainConfig.parse({"launcher": "accelerate", **changes}, source="params.yaml: train")
 
 
-def write(folder: Path, text: str) -> str:
+def write_launcher_file(folder: Path, text: str) -> str:
     (folder / "own.yaml").write_text(text, encoding="utf-8")
     return str(folder / "own.yaml")
 
@@ -53,8 +53,8 @@ def test_accelerate_reads_builtin_files():
 
 
 def test_own_file_sets_number_of_processes(tmp_path):
-    own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
-    assert launcher_file(settings(launcher_config=own)).processes == 3
+    path = write_launcher_file(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    assert launcher_file(settings(launcher_config=path)).processes == 3
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_own_file_sets_number_of_processes(tmp_path):
 )
 def test_invalid_launcher_file_refused(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):
-        launcher_file(settings(launcher_config=write(tmp_path, text)))
+        launcher_file(settings(launcher_config=write_launcher_file(tmp_path, text)))
 
 
 def test_missing_launcher_file_lists_builtin_ones():
@@ -77,17 +77,17 @@ def test_missing_launcher_file_lists_builtin_ones():
 
 
 def test_device_map_and_launcher_exclude_each_other():
-    spread = POLICY.model_copy(update={"device_map": "auto"})
+    on_several_gpus = POLICY.model_copy(update={"device_map": "auto"})
     with pytest.raises(ConfigError, match=r"policy.device_map \(auto\) puts one model over several GPUs"):
-        check_launcher(settings(), spread)
-    check_launcher(TrainConfig(), spread)
+        check_launcher(settings(), on_several_gpus)
+    check_launcher(TrainConfig(), on_several_gpus)
 
 
 def test_deepspeed_must_be_installed(tmp_path, monkeypatch):
     monkeypatch.setattr("longreward.training.launch.launcher.find_spec", lambda name: None)
-    own = write(tmp_path, "distributed_type: DEEPSPEED\n")
+    path = write_launcher_file(tmp_path, "distributed_type: DEEPSPEED\n")
     with pytest.raises(ConfigError, match="uses DeepSpeed, which is not installed"):
-        check_launcher(settings(launcher_config=own), POLICY)
+        check_launcher(settings(launcher_config=path), POLICY)
 
 
 def test_fsdp_needs_gpus():
@@ -108,34 +108,34 @@ def test_launcher_settings_need_launcher():
 
 
 def test_processes_of_file_must_divide_batch(tmp_path):
-    own = write(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
-    where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
+    path = write_launcher_file(tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 3\n")
+    paths = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     with pytest.raises(ConfigError, match=r"(?s)train: on 3 processes.*micro_batch x processes \(1 x 3\)"):
-        launch("train", settings(launcher_config=own), POLICY, **where)
+        launch("train", settings(launcher_config=path), POLICY, **paths)
 
 
 def test_on_cpus_processes_must_be_set(tmp_path):
-    where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
+    paths = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
     with pytest.raises(ConfigError, match="set how many processes"):
-        launch("train", settings(launcher_config="ddp"), POLICY.model_copy(update={"device": "cpu"}), **where)
+        launch("train", settings(launcher_config="ddp"), POLICY.model_copy(update={"device": "cpu"}), **paths)
 
 
 @pytest.mark.parametrize("bf16", [True, False])
 def test_all_processes_get_resolved_precision(bf16, tmp_path, monkeypatch):
-    def look_at(words, folder, log):
-        assert words[words.index("--mixed_precision") + 1] == ("bf16" if bf16 else "no")
+    def check_job(arguments, folder, log):
+        assert arguments[arguments.index("--mixed_precision") + 1] == ("bf16" if bf16 else "no")
         assert json.loads((folder / "job.json").read_text())["settings"]["bf16"] is bf16
         return "done"
 
-    monkeypatch.setattr(launcher, "resolve_without_model", lambda wanted, policy: bf16 if wanted == "auto" else None)
-    monkeypatch.setattr(launcher, "_run_job", look_at)
-    where = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
-    assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **where) == "done"
+    monkeypatch.setattr(launcher, "resolve_without_model", lambda setting, policy: bf16 if setting == "auto" else None)
+    monkeypatch.setattr(launcher, "_run_job", check_job)
+    paths = {"model": "m", "data": tmp_path, "out": tmp_path, "state": tmp_path}
+    assert launch("train", settings(launcher_config="ddp", processes=2), POLICY, **paths) == "done"
 
 
 def test_precision_of_settings_overrides_file(tmp_path):
-    words = " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
-    assert words == (
+    arguments = " ".join(launch_command(Path("own.yaml"), 2, tmp_path, bf16=True)[3:])
+    assert arguments == (
         "--config_file own.yaml --num_processes 2 --main_process_port 0 --mixed_precision bf16 "
         f"-m longreward.training.launch.worker {tmp_path}"
     )
@@ -192,8 +192,8 @@ Root Cause (first observed failure):
 
 
 def test_describe_failure():
-    broke = describe_failure(1, TORCHRUN.format(code=1).splitlines(keepends=True))
-    assert broke.startswith("process 1 of the training failed with ValueError: a mask of 3 for 4, and the others")
+    failed = describe_failure(1, TORCHRUN.format(code=1).splitlines(keepends=True))
+    assert failed.startswith("process 1 of the training failed with ValueError: a mask of 3 for 4, and the others")
     killed = describe_failure(1, TORCHRUN.format(code=-9).splitlines(keepends=True))
     assert killed.startswith("process 1 of the training was ended by SIGKILL, as a machine does whose memory is full")
     assert "full" not in describe_failure(1, TORCHRUN.format(code=-15).splitlines(keepends=True))

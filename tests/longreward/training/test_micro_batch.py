@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_training import Training, stopped_after_two_checkpoints
+from small_training import Training, train_until_second_checkpoint
 
 from longreward.training import exact_resume
 from longreward.training.estimate import micro_batch
@@ -30,7 +30,7 @@ def measured(monkeypatch):
 @pytest.mark.parametrize("kind", ["sft-lora", "dpo"])  # with dropout, and with a reference
 def test_measuring_does_not_change_training(kind, measured, tiny_policy, tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
-        estimated, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
+        estimated, _ = train_until_second_checkpoint(kind, tmp_path / "stopped", tiny_policy)
         assert len(measured) == 3
         estimated.run()  # a resumed training is measured as well
     assert len(measured) == 6
@@ -40,7 +40,7 @@ def test_measuring_does_not_change_training(kind, measured, tiny_policy, tmp_pat
     plain = Training(kind, tmp_path / "plain", tiny_policy)
     plain.run()
     assert len(measured) == 6
-    assert estimated.points[-1] == plain.points[-1]
+    assert estimated.metrics[-1] == plain.metrics[-1]
     result, expected = estimated.weights(), plain.weights()
     assert all(torch.equal(result[name], expected[name]) for name in expected)
 

@@ -1,4 +1,4 @@
-"""What is trained is what was sampled: template families and tokenizer kinds of chat_families.py, a random model."""
+"""Training uses the sampled tokens: template families and tokenizer kinds of chat_families.py, a random model."""
 
 import pytest
 import torch
@@ -30,8 +30,8 @@ SAMPLING = SampleConfig(n=6, max_new_tokens=16, seed=3)
 MATRIX = [pytest.param(kind, family, id=f"{kind}, {family}") for kind in KINDS for family in TEMPLATES]
 
 
-def policy_of(kind: str, family: str, window: int = 1024) -> Policy:
-    """Random weights; one token in ten is an end token."""
+def make_policy(kind: str, family: str, window: int = 1024) -> Policy:
+    """Create a random policy of which one token in ten is an end token."""
     tokenizer = make_tokenizer(kind, family)
     ends = end_ids(tokenizer, family)
     torch.manual_seed(7)
@@ -45,22 +45,24 @@ def policy_of(kind: str, family: str, window: int = 1024) -> Policy:
 
 
 def sampled_ids(policy: Policy, example: Example) -> list[list[int]]:
-    """The ids of the answers, from the decoder itself."""
+    """Return the ids of the answers from the decoder."""
     streams = [rng_stream(SAMPLING.seed, example.id, number, SAMPLING.max_new_tokens) for number in range(SAMPLING.n)]
     prompt = policy.encoder.prompt_ids(example.context, example.query)
     return generate(policy, [prompt], streams, SamplingParams(SAMPLING.temperature, n=SAMPLING.n))[0]
 
 
-def through_files(responses: list[Response], folder) -> list[Response]:
-    """As `sample`, `score` and `pair` hand them on."""
+def write_and_read(responses: list[Response], folder) -> list[Response]:
+    """Write and read the files of the stages `sample` and `score`."""
     write_responses(folder / "sampled.jsonl", responses)
     verdicts = {dimension: Verdict(score=5.0) for dimension in DIMENSIONS}
-    scored = [ScoredResponse(response=one, verdicts=verdicts) for one in read_responses(folder / "sampled.jsonl")]
+    scored = [
+        ScoredResponse(response=response, verdicts=verdicts) for response in read_responses(folder / "sampled.jsonl")
+    ]
     write_scored(folder / "scored.jsonl", scored)
-    return [one.response for one in read_scored(folder / "scored.jsonl")]
+    return [response.response for response in read_scored(folder / "scored.jsonl")]
 
 
-def pair_of_responses(example: Example, chosen: Response, rejected: Response, **options) -> PreferencePair:
+def make_pair(example: Example, chosen: Response, rejected: Response, **options) -> PreferencePair:
     return PreferencePair(
         id=example.id,
         context=example.context,
@@ -73,35 +75,35 @@ def pair_of_responses(example: Example, chosen: Response, rejected: Response, **
     )
 
 
-def without_ids(response: Response, **options) -> Response:
+def remove_ids(response: Response, **options) -> Response:
     unknown = dict.fromkeys(("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash"))
     return response.model_copy(update=unknown | options)
 
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
 def test_trained_ids_equal_sampled_ids(kind, family, tmp_path):
-    policy = policy_of(kind, family)
+    policy = make_policy(kind, family)
     endings = set()
     for example in EXAMPLES:
         [responses] = sample(policy, [example], SAMPLING)
         ids = sampled_ids(policy, example)
-        passed = through_files(responses, tmp_path)
-        pairs = [pair_of_responses(example, passed[n], passed[n - 1]) for n in range(SAMPLING.n)]
+        read_responses_back = write_and_read(responses, tmp_path)
+        pairs = [make_pair(example, read_responses_back[n], read_responses_back[n - 1]) for n in range(SAMPLING.n)]
         read = [pair_from_row(pair_to_row(pair)) for pair in pairs]
         data = tokenize_pairs(policy.encoder, read, max_length=policy.window)
         for n, row in enumerate(data.rows):
             assert (row["chosen_ids"], row["rejected_ids"]) == (ids[n], ids[n - 1])
             assert row["prompt_ids"] == policy.encoder.prompt_ids(example.context, example.query)
         assert data.stats.answers == AnswerCounts(sampled=2 * SAMPLING.n)
-        endings |= {one[-1] in policy.encoder.end_ids for one in ids}
+        endings |= {response[-1] in policy.encoder.end_ids for response in ids}
     assert endings == {True, False}  # with the end token that came, and without one where none did
 
 
 @pytest.mark.parametrize("family", ["empty thought", "space before the answer"])
 def test_response_rendered_differently_refused_or_rendered(family):
-    policy = policy_of("byte-level", family)
+    policy = make_policy("byte-level", family)
     example = EXAMPLES[0]
-    pair = pair_of_responses(
+    pair = make_pair(
         example,
         Response(id="1-0", example_id="1", query=example.query, text="Ann Lee founded Keld."),
         Response(id="1-4", example_id="1", query=example.query, text="In 1905."),
@@ -117,12 +119,12 @@ def test_response_rendered_differently_refused_or_rendered(family):
 
 @pytest.mark.parametrize(("kind", "family"), MATRIX)
 def test_response_without_ids_accepted_if_rendered_as_is(kind, family):
-    policy = policy_of(kind, family)
+    policy = make_policy(kind, family)
     example = EXAMPLES[0]
     text = "<think>\nIt says so.\n</think>\n\nAnn Lee." if family == "empty thought" else "Ann Lee founded Keld."
-    known = Response(id="1-0", example_id="1", query=example.query, text=text)
+    tokenized = Response(id="1-0", example_id="1", query=example.query, text=text)
     truncated = Response(id="1-1", example_id="1", query=example.query, text=text[:-3], finish_reason="length")
-    pair = pair_of_responses(example, known, truncated)
+    pair = make_pair(example, tokenized, truncated)
     # The other kinds read "Ann" and " Ann" as the same tokens.
     if family == "space before the answer" and kind in ("byte-level", "prepending normalizer"):
         with pytest.raises(PolicyError):
@@ -136,56 +138,56 @@ def test_response_without_ids_accepted_if_rendered_as_is(kind, family):
 
 
 def test_imported_preferences_and_reference_answers_rendered():
-    policy = policy_of("byte-level", "empty thought")
+    policy = make_policy("byte-level", "empty thought")
     example = EXAMPLES[0]
     better = Response(id="1-0", example_id="1", query=example.query, text="Ann Lee.")
     worse = better.model_copy(update={"id": "1-1", "text": "Tom Ray did."})
-    imported = pair_of_responses(example, better, worse, method="given")
+    imported = make_pair(example, better, worse, method="given")
     assert tokenize_pairs(policy.encoder, [imported], max_length=512).stats.answers == AnswerCounts(rendered=2)
     [sampled, *_] = next(sample(policy, [example], SAMPLING))
-    own = pair_of_responses(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
+    own = make_pair(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
     assert tokenize_pairs(policy.encoder, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
 
 
 def test_ids_of_another_tokenizer_refused():
-    policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
-    one, two, *_ = next(sample(policy, [example], SAMPLING))
-    foreign = one.model_copy(update={"token_ids": tuple(i + 1 for i in one.token_ids)})
-    pair = pair_of_responses(example, foreign, two)
+    policy, example = make_policy("byte-level", "plain"), EXAMPLES[0]
+    response, two, *_ = next(sample(policy, [example], SAMPLING))
+    foreign = response.model_copy(update={"token_ids": tuple(i + 1 for i in response.token_ids)})
+    pair = make_pair(example, foreign, two)
     with pytest.raises(PolicyError, match=r"1 of 2 responses(.|\n)*token ids are of another tokenizer or text"):
         tokenize_pairs(policy.encoder, [pair], max_length=512)
     data = tokenize_pairs(policy.encoder, [pair], max_length=512, token_mismatch="render")
-    assert data.rows[0]["chosen_ids"] == policy.encoder.completion_ids(one.text, ended=not one.truncated)
+    assert data.rows[0]["chosen_ids"] == policy.encoder.completion_ids(response.text, ended=not response.truncated)
     assert (data.stats.answers.sampled, data.stats.answers.rendered) == (1, 1)
 
 
 def test_responses_to_another_prompt_refused():
-    policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
-    one, two, *_ = next(sample(policy, [example], SAMPLING))
+    policy, example = make_policy("byte-level", "plain"), EXAMPLES[0]
+    response, two, *_ = next(sample(policy, [example], SAMPLING))
     other = PolicyTokenizer(policy.tokenizer, "{query}\n\n{context}", policy.encoder.end_ids)
     with pytest.raises(PolicyError, match=r"2 of 2 responses(.|\n)*its prompt is another than this policy's"):
-        tokenize_pairs(other, [pair_of_responses(example, one, two)], max_length=512)
+        tokenize_pairs(other, [make_pair(example, response, two)], max_length=512)
 
 
 def test_prompt_cut_as_for_sampling():
-    policy = policy_of("byte-level", "plain", window=60)
+    policy = make_policy("byte-level", "plain", window=60)
     example = EXAMPLES[1]
-    one, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
+    response, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
     whole = policy.encoder.prompt_ids(example.context, example.query)
     assert len(whole) > 60
-    data = tokenize_pairs(policy.encoder, [pair_of_responses(example, one, two)], max_length=60)  # over_window: refuse
+    data = tokenize_pairs(policy.encoder, [make_pair(example, response, two)], max_length=60)  # over_window: refuse
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens
     assert data.stats.cut_prompts == 1
     # A published answer was put to nothing: the prompt is that of the sampled one.
-    own = without_ids(one, id="2-answer", text="In 1905.")
-    data = tokenize_pairs(policy.encoder, [pair_of_responses(example, own, two, method="contrast")], max_length=60)
+    own = remove_ids(response, id="2-answer", text="In 1905.")
+    data = tokenize_pairs(policy.encoder, [make_pair(example, own, two, method="contrast")], max_length=60)
     assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
 
 
 def test_counts_stored_with_rows(tmp_path):
-    policy, example = policy_of("byte-level", "plain"), EXAMPLES[0]
-    one, two, *_ = next(sample(policy, [example], SAMPLING))
-    pair = pair_of_responses(example, one, without_ids(two, text="In 1905."))
+    policy, example = make_policy("byte-level", "plain"), EXAMPLES[0]
+    response, two, *_ = next(sample(policy, [example], SAMPLING))
+    pair = make_pair(example, response, remove_ids(two, text="In 1905."))
     for _ in range(2):
         data = tokenize_pairs(policy.encoder, [pair], max_length=512, rows_dir=tmp_path / "rows")
         assert data.stats.answers == AnswerCounts(sampled=1, rendered=1)

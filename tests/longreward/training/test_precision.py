@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_training import TRAININGS, Training, stopped_after_two_checkpoints
+from small_training import TRAININGS, Training, train_until_second_checkpoint
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from longreward.errors import StateError
@@ -16,16 +16,16 @@ CPU = SimpleNamespace(device=torch.device("cpu"), config=PolicyConfig(base_model
 CUDA = SimpleNamespace(device=torch.device("cuda"), config=PolicyConfig(base_model=""), model=None)
 
 
-def measures(monkeypatch, gain):
-    """Replaces the measurement; the list has one entry for each."""
-    measured = []
+def set_speedup(monkeypatch, speedup):
+    """Replace the measurement of the speedup; return the list of its arguments."""
+    measurements = []
 
     def measure(model, **shape):
-        measured.append(shape)
-        return gain
+        measurements.append(shape)
+        return speedup
 
     monkeypatch.setattr(precision, "bfloat16_speedup", measure)
-    return measured
+    return measurements
 
 
 def tiny_llama():
@@ -33,49 +33,49 @@ def tiny_llama():
     return LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
 
 
-def resolve(wanted, policy, state):
-    return resolve_bf16(wanted, policy, state=state, rows=4, tokens=300)
+def resolve(setting, policy, state):
+    return resolve_bf16(setting, policy, state=state, rows=4, tokens=300)
 
 
-@pytest.mark.parametrize(("gain", "choice"), [(0.2, False), (1.19, False), (1.21, True), (2.0, True)])
-def test_cpu_uses_bfloat16_if_clearly_faster(gain, choice, tmp_path, monkeypatch, caplog):
-    measured = measures(monkeypatch, gain)
+@pytest.mark.parametrize(("speedup", "choice"), [(0.2, False), (1.19, False), (1.21, True), (2.0, True)])
+def test_cpu_uses_bfloat16_if_clearly_faster(speedup, choice, tmp_path, monkeypatch, caplog):
+    measurements = set_speedup(monkeypatch, speedup)
     with caplog.at_level(logging.INFO):
         assert resolve("auto", CPU, tmp_path / "state") is choice
-    assert measured == [{"rows": 4, "tokens": 300, "full": True}]
+    assert measurements == [{"rows": 4, "tokens": 300, "full": True}]
     assert f"bf16: auto is {str(choice).lower()}: on this CPU the model is" in caplog.text
     assert json.loads((tmp_path / "state/precision.json").read_text()) == {"bf16": choice}
 
 
 @pytest.mark.parametrize(("first", "second"), [(3.0, 0.1), (0.1, 3.0)])
 def test_saved_choice_kept(first, second, tmp_path, monkeypatch):
-    measures(monkeypatch, first)
-    begun = resolve("auto", CPU, tmp_path)
-    measured = measures(monkeypatch, second)
-    assert resolve("auto", CPU, tmp_path) is begun
-    assert measured == []
-    assert resolve("auto", CPU, tmp_path / "another") is not begun
+    set_speedup(monkeypatch, first)
+    first_choice = resolve("auto", CPU, tmp_path)
+    measurements = set_speedup(monkeypatch, second)
+    assert resolve("auto", CPU, tmp_path) is first_choice
+    assert measurements == []
+    assert resolve("auto", CPU, tmp_path / "another") is not first_choice
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_explicit_setting_not_measured(wanted, tmp_path, monkeypatch):
-    measured = measures(monkeypatch, 1.0)
-    assert resolve(wanted, CPU, tmp_path) is resolve_without_model(wanted, CPU.config) is wanted
-    assert (measured, [*tmp_path.iterdir()]) == ([], [])
+@pytest.mark.parametrize("setting", [True, False])
+def test_explicit_setting_not_measured(setting, tmp_path, monkeypatch):
+    measurements = set_speedup(monkeypatch, 1.0)
+    assert resolve(setting, CPU, tmp_path) is resolve_without_model(setting, CPU.config) is setting
+    assert (measurements, [*tmp_path.iterdir()]) == ([], [])
 
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_gpu_uses_bfloat16_if_supported(supported, tmp_path, monkeypatch):
-    measured = measures(monkeypatch, 1.0)
+    measurements = set_speedup(monkeypatch, 1.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     assert resolve("auto", CUDA, tmp_path) is resolve_without_model("auto", CUDA.config) is supported
     assert resolve_without_model("auto", PolicyConfig(base_model="", device="cpu")) is False
-    assert measured == []
+    assert measurements == []
 
 
 def test_bfloat16_training_does_not_resume_on_gpu_without_support(tmp_path, monkeypatch):
-    measures(monkeypatch, 2.0)
+    set_speedup(monkeypatch, 2.0)
     assert resolve("auto", CPU, tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
@@ -84,28 +84,28 @@ def test_bfloat16_training_does_not_resume_on_gpu_without_support(tmp_path, monk
 
 
 def test_several_processes_on_cpus_use_float32(tmp_path, monkeypatch):
-    measured = measures(monkeypatch, 2.0)
+    measurements = set_speedup(monkeypatch, 2.0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert resolve("auto", CPU, tmp_path) is False
-    assert measured == []
+    assert measurements == []
 
 
 @pytest.mark.parametrize(
-    ("whole", "seconds", "gain"), [(True, {False: 6.0, True: 2.0}, 3.0), (False, {False: 1.0, True: 4.0}, 0.25)]
+    ("full", "seconds", "speedup"), [(True, {False: 6.0, True: 2.0}, 3.0), (False, {False: 1.0, True: 4.0}, 0.25)]
 )
-def test_speedup_is_ratio_of_step_times(whole, seconds, gain, monkeypatch):
+def test_speedup_is_ratio_of_step_times(full, seconds, speedup, monkeypatch):
     model = tiny_llama()
     batches, calls = set(), []
 
     def step(model, ids, trained, *, bf16):
         batches.add((tuple(ids.shape), len(trained)))
         calls.append(bf16)
-        return seconds[bf16] * (0.1 if calls.count(bf16) == 1 else 1)  # the first one does not count
+        return seconds[bf16] * (0.1 if calls.count(bf16) == 1 else 1)  # the first step is a warm-up
 
     monkeypatch.setattr(precision, "_step_seconds", step)
     monkeypatch.setattr(precision, "_forward_seconds", lambda model, ids, bf16: 1e-3)
-    assert bfloat16_speedup(model, rows=3, tokens=40, full=whole) == gain
-    assert batches == {((3, 40), sum(w.dim() == 1 or whole for w in model.parameters()))}
+    assert bfloat16_speedup(model, rows=3, tokens=40, full=full) == speedup
+    assert batches == {((3, 40), sum(w.dim() == 1 or full for w in model.parameters()))}
 
 
 def test_slow_model_measured_on_smaller_batch(monkeypatch):
@@ -133,11 +133,11 @@ def test_measuring_leaves_no_gradient_and_no_random_state():
 def test_resumed_training_keeps_bfloat16(tiny_policy, tmp_path, monkeypatch):
     kind = "sft"
     monkeypatch.setitem(TRAININGS, kind, TRAININGS[kind].model_copy(update={"bf16": "auto"}))
-    measures(monkeypatch, 2.0)
-    training, _ = stopped_after_two_checkpoints(kind, tmp_path / "stopped", tiny_policy)
+    set_speedup(monkeypatch, 2.0)
+    training, _ = train_until_second_checkpoint(kind, tmp_path / "stopped", tiny_policy)
     uninterrupted = Training(kind, tmp_path / "whole", tiny_policy)
     uninterrupted.run()
-    measures(monkeypatch, 0.1)
+    set_speedup(monkeypatch, 0.1)
     report = training.run()
     assert (report.resumed_from, report.bf16, report.metrics()["bf16"]) == (8, True, True)
     result, expected = training.weights(), uninterrupted.weights()

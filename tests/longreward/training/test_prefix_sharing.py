@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from tiny_sizes import TINY_SIZES
 from tokenizers import Tokenizer, models
 from transformers import (
     AutoModelForCausalLM,
@@ -41,14 +42,9 @@ PAIRS = [
     ),
 ]
 SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    **TINY_SIZES,
     "max_position_embeddings": 512,
     "head_dim": 8,
-    "initializer_range": 0.3,
     "pad_token_id": 0,
     "bos_token_id": None,
     "eos_token_id": 1,

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from tiny_sizes import TINY_SIZES
 from transformers import (
     AutoTokenizer,
     Gemma2Config,
@@ -53,12 +54,7 @@ from longreward.training.prefix.support import (
 
 SIZES = {
     "vocab_size": 50,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.3,
+    **TINY_SIZES,
 }
 
 

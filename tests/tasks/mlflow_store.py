@@ -1,4 +1,4 @@
-"""An MLflow store of a test's own. Creating its tables takes seconds, so each is a copy of an empty one."""
+"""A separate MLflow store for each test. Creating its tables takes seconds, so each is a copy of an empty one."""
 
 import shutil
 import tempfile
@@ -28,8 +28,8 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []  # deleted at exit
 
 
 @contextmanager
-def own_store(folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Work in `folder` with a store of its own; yield what undoes its settings at the end."""
+def mlflow_store(folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Work in `folder` with a separate store; yield a MonkeyPatch that is undone at the end."""
     if not (database := folder / "state/mlflow.db").exists():
         database.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_empty_store(), database)
