@@ -181,13 +181,13 @@ def test_champion_replaced_only_by_significantly_better_model(tmp_path: Path) ->
 def test_champion_stays_if_not_comparable(tmp_path: Path) -> None:
     reward = EvaluateConfig(champion=ChampionRule(measure="reward", temperature=0))
     warm = EvaluateConfig(champion=ChampionRule(measure="recall", temperature=1))
-    others = {n: one.model_copy(update={"context": f"other {n}"}) for n, one in EXAMPLES.items()}
+    other_examples = {n: example.model_copy(update={"context": f"other {n}"}) for n, example in EXAMPLES.items()}
     with mlflow_store(tmp_path) as patch:
         record_pipeline("first", patch, beta="0.1", judge="lexical", recalls=OTTER, config=reward)
         message = record_pipeline("other judge", patch, beta="0.1", judge="gpt", recalls=HERON, config=reward)
         assert "the two cannot be compared: reward is by different judges (lexical and gpt). Move the alias" in message
         message = record_pipeline(
-            "other prompts", patch, beta="0.1", judge="lexical", recalls=HERON, examples=others, config=reward
+            "other prompts", patch, beta="0.1", judge="lexical", recalls=HERON, examples=other_examples, config=reward
         )
         assert "the two cannot be compared: they have no held-out prompt in common" in message
         message = record_pipeline("other measure", patch, beta="0.1", judge="gpt", recalls=HERON, config=warm)
@@ -206,8 +206,10 @@ def test_compare_settings_data_measures_and_prompts(
     store: MlflowClient,
 ) -> None:
     comparison = compare(past_run("otter"), past_run("heron"), top=1)
-    assert [(one.name, one.first, one.second) for one in comparison.params] == [("train.beta", "0.1", "0.3")]
-    assert [one.name for one in comparison.data] == ["models/dpo"]
+    assert [(difference.name, difference.first, difference.second) for difference in comparison.params] == [
+        ("train.beta", "0.1", "0.3")
+    ]
+    assert [difference.name for difference in comparison.data] == ["models/dpo"]
     (recall,) = comparison.changes  # the SFT models are one and the same
     assert (recall.measure, recall.first.value, recall.second.value) == ("recall", 0.5125, pytest.approx(0.9))
     assert recall.difference.value == pytest.approx(0.3875)
@@ -236,8 +238,8 @@ def test_read_artifact_missing_file(store: MlflowClient) -> None:
 
 def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "otter", "champion"]) == 0
-    words = capsys.readouterr().out
-    lines = [line.split() for line in words.splitlines()]
+    output = capsys.readouterr().out
+    lines = [line.split() for line in output.splitlines()]
     assert ["train.beta", "0.1", "0.3"] in lines
     assert ["1", "of", "d1,", "0.400", "→", "0.900:", "question", "1?"] in lines
     assert ["heron:", "dpo", "of", "heron"] in [line[1:] for line in lines]
@@ -283,7 +285,7 @@ def test_note_of_stopped_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatc
 def test_compare_warns_about_different_judges(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     record_pipeline("strict", monkeypatch, beta="0.3", judge="other", recalls=HERON)
     comparison = compare(past_run("heron"), past_run("strict"))
-    assert [one.name for one in comparison.data] == ["judge", "models/dpo"]
+    assert [difference.name for difference in comparison.data] == ["judge", "models/dpo"]
     assert comparison.warnings == ()  # recall is measured without a judge
     assert comparison.prompts == ()
     assert "No shared prompt changed, by recall at greedy" in to_markdown(comparison)
@@ -297,15 +299,15 @@ def test_compare_warns_about_different_judges(store: MlflowClient, monkeypatch: 
     assert compare(past_run("strictly"), past_run("again")).warnings == ()  # one judge, so that rewards compare
 
 
-def each(measure: str, values: Sequence[float]) -> Values:
+def by_example(measure: str, values: Sequence[float]) -> Values:
     return {n: {measure: value} for n, value in zip(EXAMPLES, values, strict=False)}
 
 
 def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     dull, warm, hot = (
-        each("recall", OTTER),
-        each("recall", HERON),
-        each("recall", (0.6, 0.5, 0.6, 0.6, 0.5, 0.6, 0.5, 0.4)),
+        by_example("recall", OTTER),
+        by_example("recall", HERON),
+        by_example("recall", (0.6, 0.5, 0.6, 0.6, 0.5, 0.6, 0.5, 0.4)),
     )
     first = record_evaluation(
         "three", monkeypatch, {"dpo greedy": dull, "dpo t0.5": warm, "dpo t1": dull, "sft t0.3": hot}
@@ -314,7 +316,9 @@ def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest
         "two", monkeypatch, {"dpo t0.5": dull, "dpo t1": hot, "dpo t0.7": warm, "sft greedy": dull}
     )
     comparison = compare(first, second, top=1)
-    assert [(one.comparison, one.first.value, one.second.value) for one in comparison.changes] == [
+    assert [
+        (difference.comparison, difference.first.value, difference.second.value) for difference in comparison.changes
+    ] == [
         ("t0.5", pytest.approx(0.9), 0.5125),
         ("t1", 0.5125, 0.5375),
     ]
@@ -331,14 +335,14 @@ def test_compare_at_common_temperatures(store: MlflowClient, monkeypatch: pytest
 
 def test_compare_counts_all_changed_prompts(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     first = record_evaluation(
-        "before", monkeypatch, {"dpo greedy": each("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))}
+        "before", monkeypatch, {"dpo greedy": by_example("recall", (0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5))}
     )
     second = record_evaluation(
-        "after", monkeypatch, {"dpo greedy": each("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))}
+        "after", monkeypatch, {"dpo greedy": by_example("recall", (0.4, 0.6, 0.5, 0.2, 0.3, 0.45, 0.9))}
     )
     comparison = compare(first, second, top=2)
     assert (comparison.higher, comparison.lower, len(comparison.prompts)) == (2, 4, 2)
-    assert [(one.id, one.after) for one in comparison.prompts] == [("7", 0.9), ("4", 0.2)]
+    assert [(difference.id, difference.after) for difference in comparison.prompts] == [("7", 0.9), ("4", 0.2)]
     assert "(higher for 2, lower for 4)" in to_markdown(comparison)
     assert (
         "**7** of d7, 0.500 → 0.900: question 7?\n\n- before: dpo greedy of before\n- after: dpo greedy of after"
@@ -347,14 +351,14 @@ def test_compare_counts_all_changed_prompts(store: MlflowClient, monkeypatch: py
 
 
 def test_compare_sft_models_if_different(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", OTTER)}
-    new = {"dpo greedy": each("recall", OTTER), "sft greedy": each("recall", HERON)}
+    old = {"dpo greedy": by_example("recall", OTTER), "sft greedy": by_example("recall", OTTER)}
+    new = {"dpo greedy": by_example("recall", OTTER), "sft greedy": by_example("recall", HERON)}
     first, second = (
         record_evaluation("old-sft", monkeypatch, old),
         record_evaluation("new-sft", monkeypatch, new, sft_model="bb"),
     )
     changes = compare(first, second).changes
-    assert [(one.model, one.comparison, one.second.value) for one in changes] == [
+    assert [(difference.model, difference.comparison, difference.second.value) for difference in changes] == [
         ("dpo", "greedy", 0.5125),
         ("sft", "greedy", pytest.approx(0.9)),
     ]
@@ -384,11 +388,13 @@ def test_report_marks_significant_changes_after_correction(
 
 def test_compare_uses_confidence_of_second_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(name: str, recalls: Sequence[float], confidence: float) -> PastRun:
-        return record_evaluation(name, monkeypatch, {"dpo greedy": each("recall", recalls)}, confidence=confidence)
+        return record_evaluation(
+            name, monkeypatch, {"dpo greedy": by_example("recall", recalls)}, confidence=confidence
+        )
 
     loose, strict = run("loose", OTTER, 0.6), run("strict-one", HERON, 0.99)
-    assert [one.difference.level for one in compare(loose, strict).changes] == [pytest.approx(0.01)]
-    assert [one.difference.level for one in compare(strict, loose).changes] == [pytest.approx(0.4)]
+    assert [difference.difference.level for difference in compare(loose, strict).changes] == [pytest.approx(0.01)]
+    assert [difference.difference.level for difference in compare(strict, loose).changes] == [pytest.approx(0.4)]
 
 
 def test_compare_ranks_prompts_by_requested_or_champion_measure(
@@ -403,6 +409,12 @@ def test_compare_ranks_prompts_by_requested_or_champion_measure(
 
     first = run("by-recall", "recall", (5, 6, 7), (0.1, 0.2, 0.3))
     second = run("by-exact", "exact", (9, 6, 8), (0.1, 0.9, 0.2))
-    assert [(one.id, one.after) for one in compare(first, second, measure="reward").prompts] == [("1", 9), ("3", 8)]
+    assert [(difference.id, difference.after) for difference in compare(first, second, measure="reward").prompts] == [
+        ("1", 9),
+        ("3", 8),
+    ]
     assert compare(first, second).measure == "exact"
-    assert [(one.id, one.after) for one in compare(second, first).prompts] == [("2", 0.2), ("3", 0.3)]
+    assert [(difference.id, difference.after) for difference in compare(second, first).prompts] == [
+        ("2", 0.2),
+        ("3", 0.3),
+    ]

@@ -32,12 +32,12 @@ FACTS = {
 WRONG = {"1": "Mara Voss was born in Solby.", "2": "Ivo Lang settled in Marwick."}
 
 
-def example(id_: str) -> Example:
+def make_example(id_: str) -> Example:
     context, query, answer = FACTS[id_]
     return Example(id=id_, document_id=id_, context=context, query=query, answer=answer)
 
 
-def responses(id_: str) -> list[Response]:
+def make_responses(id_: str) -> list[Response]:
     texts = (WRONG[id_], FACTS[id_][2], "Nobody knows.")
     return [Response(id=f"{id_}-{n}", example_id=id_, query=FACTS[id_][1], text=text) for n, text in enumerate(texts)]
 
@@ -46,17 +46,17 @@ def responses(id_: str) -> list[Response]:
 def project(workspace: Path) -> Path:
     """Two prompts with three responses each; the right one is the second. A third prompt has none."""
     bare = Example(id="3", document_id="3", context="Rain fell.", query="Who is Bo Ray?")
-    write_examples(EXAMPLES, [example("1"), example("2"), bare])
-    write_responses(SAMPLED, [one for id_ in FACTS for one in responses(id_)])
+    write_examples(EXAMPLES, [make_example("1"), make_example("2"), bare])
+    write_responses(SAMPLED, [response for id_ in FACTS for response in make_responses(id_)])
     for file in SCORED:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     return workspace
 
 
-def settings(method: str, *more: str) -> Params:
+def settings(method: str, *overrides: str) -> Params:
     base = f"pair.srm.tiny.base={ROOT / 'models/tiny-base'}"
-    return read_params(None, [f"pair.method={method}", "pair.min_scored=2", base, "pair.srm.tiny.pairs=9", *more])
+    return read_params(None, [f"pair.method={method}", "pair.min_scored=2", base, "pair.srm.tiny.pairs=9", *overrides])
 
 
 async def make_pairs_with(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
@@ -71,7 +71,10 @@ async def make_pairs_with(params: Params, folder: Path) -> tuple[list[Any], Stag
 
 
 def ids(outcomes: list[Any]) -> list[tuple[str, str] | str]:
-    return [(one.chosen.id, one.rejected.id) if isinstance(one, PreferencePair) else one.reason for one in outcomes]
+    return [
+        (outcome.chosen.id, outcome.rejected.id) if isinstance(outcome, PreferencePair) else outcome.reason
+        for outcome in outcomes
+    ]
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -83,7 +86,7 @@ async def test_longreward_uses_scores(project: Path) -> None:
         score = {"0": 3.0, "1": 9.0, "2": 1.0}[response.id[-1]]
         return ScoredResponse(response=response, verdicts={d: Verdict(score=score) for d in DIMENSIONS})
 
-    write_scored(SCORED[0], [scored(one) for id_ in FACTS for one in responses(id_)])
+    write_scored(SCORED[0], [scored(response) for id_ in FACTS for response in make_responses(id_)])
     outcomes, _ = await make_pairs_with(settings("longreward"), project)
     assert ids(outcomes) == [("1-1", "1-2"), ("2-1", "2-2"), "no responses"]
     second, _ = await make_pairs_with(settings("longreward", "pair.selection=best_second"), project)
@@ -95,7 +98,7 @@ async def test_longreward_uses_scores(project: Path) -> None:
 
 async def test_contrast_and_random_need_no_scores(project: Path) -> None:
     outcomes, _ = await make_pairs_with(settings("contrast"), project)
-    assert [one if isinstance(one, str) else one[0] for one in ids(outcomes)] == [
+    assert [result if isinstance(result, str) else result[0] for result in ids(outcomes)] == [
         "1-answer",
         "2-answer",
         "no responses",
@@ -108,7 +111,7 @@ async def test_contrast_and_random_need_no_scores(project: Path) -> None:
 
 async def test_pairwise_writes_comparisons(project: Path) -> None:
     outcomes, run = await make_pairs_with(settings("pairwise"), project)
-    assert [one[0] for one in ids(outcomes)[:2]] == ["1-1", "2-1"]
+    assert [result[0] for result in ids(outcomes)[:2]] == ["1-1", "2-1"]
     assert ids(outcomes)[2] == "no responses"
     written = lines(Path("data/pairs/comparisons.jsonl"))
     assert {row["idx"] for row in written} == {1, 2}

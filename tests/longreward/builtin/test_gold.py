@@ -36,8 +36,8 @@ def test_missing_fact_halves_recall_only() -> None:
 
 
 def test_wrong_value_unsupported() -> None:
-    found = measure_against_gold("Mara Voss was born in Tarn. Ivo Lang built the stone mill.", ROW)
-    assert found == GoldMeasures(recall=0.5, unsupported=0.5, exact=False, unasked=0.0)
+    measures = measure_against_gold("Mara Voss was born in Tarn. Ivo Lang built the stone mill.", ROW)
+    assert measures == GoldMeasures(recall=0.5, unsupported=0.5, exact=False, unasked=0.0)
 
 
 def test_value_of_other_person_is_wrong() -> None:
@@ -49,13 +49,13 @@ def test_half_value_is_wrong() -> None:
 
 
 def test_fabricated_sentence_makes_answer_inexact() -> None:
-    found = measure_against_gold(ROW.answer + " Ivo Lang also won a famous prize in 1904.", ROW)
-    assert found == GoldMeasures(recall=1.0, unsupported=pytest.approx(1 / 3), exact=False, unasked=0.0)
+    measures = measure_against_gold(ROW.answer + " Ivo Lang also won a famous prize in 1904.", ROW)
+    assert measures == GoldMeasures(recall=1.0, unsupported=pytest.approx(1 / 3), exact=False, unasked=0.0)
 
 
 def test_true_sentence_outside_question_supported_and_counted() -> None:
-    found = measure_against_gold(ROW.answer + " Ivo Lang trained 198 pupils. Ivo Lang was fond of strong tea.", ROW)
-    assert found == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.5)
+    measures = measure_against_gold(ROW.answer + " Ivo Lang trained 198 pupils. Ivo Lang was fond of strong tea.", ROW)
+    assert measures == GoldMeasures(recall=1.0, unsupported=0.0, exact=True, unasked=0.5)
     scenery = measure_against_gold("A cat slept on the table during most meetings.", ROW)
     assert scenery == GoldMeasures(recall=0.0, unsupported=0.0, exact=False, unasked=1.0)
 
@@ -70,8 +70,8 @@ def test_true_sentence_outside_question_supported_and_counted() -> None:
     ],
 )
 def test_small_rewordings_supported(response: str) -> None:
-    found = measure_against_gold(response.replace("; ", ".\n"), ROW)
-    assert (found.recall, found.unsupported, found.exact) == (1.0, 0.0, True)
+    measures = measure_against_gold(response.replace("; ", ".\n"), ROW)
+    assert (measures.recall, measures.unsupported, measures.exact) == (1.0, 0.0, True)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_small_rewordings_supported(response: str) -> None:
     ],
 )
 def test_hedges_negations_and_fragments_gain_no_recall(response: str) -> None:
-    found = measure_against_gold(response, ROW)
-    assert found.recall == 0.0
-    assert found.unsupported > 0.0
+    measures = measure_against_gold(response, ROW)
+    assert measures.recall == 0.0
+    assert measures.unsupported > 0.0
 
 
 def test_repeated_true_clause_does_not_dilute_fabricated_one() -> None:

@@ -32,10 +32,10 @@ def test_corpus_texts_round_trip_without_unknown_words(tokenizer: PreTrainedToke
 
 
 def test_words_are_single_tokens() -> None:
-    words = vocabulary()
-    assert len(words) == len(set(words))
-    assert words[:3] == ["<|pad|>", "<unk>", "<|begin|>"]
-    assert 800 < len(words) < 1100
+    text_words = vocabulary()
+    assert len(text_words) == len(set(text_words))
+    assert text_words[:3] == ["<|pad|>", "<unk>", "<|begin|>"]
+    assert 800 < len(text_words) < 1100
 
 
 def test_unknown_words_become_special_token(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -44,12 +44,12 @@ def test_unknown_words_become_special_token(tokenizer: PreTrainedTokenizerFast) 
 
 def test_rendered_prompt_is_strict_prefix_of_prompt_and_completion(tokenizer: PreTrainedTokenizerFast) -> None:
     prompt = [{"role": "user", "content": "Mara Voss settled in Tarn.\n\nWhere did Mara Voss settle?"}]
-    whole = [*prompt, {"role": "assistant", "content": "Mara Voss settled in Tarn."}]
-    asked = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
-    told = tokenizer.apply_chat_template(whole, return_dict=True, return_assistant_tokens_mask=True)
+    conversation = [*prompt, {"role": "assistant", "content": "Mara Voss settled in Tarn."}]
+    prompt_ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+    tokenized = tokenizer.apply_chat_template(conversation, return_dict=True, return_assistant_tokens_mask=True)
     answer = tokenizer("Mara Voss settled in Tarn.")["input_ids"]
-    assert told["input_ids"] == [*asked, *answer, tokenizer.eos_token_id]
-    assert told["assistant_masks"] == [0] * len(asked) + [1] * (len(answer) + 1)
+    assert tokenized["input_ids"] == [*prompt_ids, *answer, tokenizer.eos_token_id]
+    assert tokenized["assistant_masks"] == [0] * len(prompt_ids) + [1] * (len(answer) + 1)
 
 
 def test_chat_template_accepts_system_message(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -79,6 +79,6 @@ def test_training_sequence_equals_tokenized_text(tokenizer: PreTrainedTokenizerF
     assert text.startswith(document.text + "\n\n")
     assert tuple(tokenizer(text)["input_ids"]) == sequence.ids[1:]
     assert len(sequence.values) == 12
-    told = {tokenizer.decode(sequence.ids[start:end]) for start, end in sequence.values}
-    assert told == {fact.value for fact in document.facts}
+    values = {tokenizer.decode(sequence.ids[start:end]) for start, end in sequence.values}
+    assert values == {fact.value for fact in document.facts}
     assert len(TOKEN_IDS) == len(tokenizer)

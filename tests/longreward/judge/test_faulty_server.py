@@ -57,19 +57,19 @@ async def test_responses_are_scored_or_unscored_with_reason(tmp_path: Path, monk
 
     faults: dict[str, Any] = counts["faults"]
     assert len(faults) >= 15, faults  # nearly every kind occurred
-    assert [[r.response.id for r in one.responses] for one in scored] == [
+    assert [[r.response.id for r in scored_example.responses] for scored_example in scored] == [
         [f"{n}-{k}" for k in range(5)] for n in range(6)
     ]
-    for one in scored:
-        for response in one.responses:
+    for scored_example in scored:
+        for response in scored_example.responses:
             for dimension in DIMENSIONS:
                 verdict = response.verdicts[dimension]
                 assert (verdict.score is None) == (verdict.reason is not None), verdict
-    assert sum(response.complete for one in scored for response in one.responses) >= 8
+    assert sum(response.complete for scored_example in scored for response in scored_example.responses) >= 8
     is_equal = [
         response.verdicts[dimension].score == expected.verdicts[dimension].score
-        for one, other in zip(scored, without_faults, strict=True)
-        for response, expected in zip(one.responses, other.responses, strict=True)
+        for scored_example, other in zip(scored, without_faults, strict=True)
+        for response, expected in zip(scored_example.responses, other.responses, strict=True)
         for dimension in ("helpfulness", "logicality")
         if response.verdicts[dimension].score is not None
     ]

@@ -26,11 +26,11 @@ def scored(number: int, *scores: float | Bounds | None) -> ScoredResponse:
     return ScoredResponse(response=response, verdicts=verdicts)
 
 
-def flat(number: int, score: float | None) -> ScoredResponse:
+def make_scored(number: int, score: float | None) -> ScoredResponse:
     return scored(number, score, score, score, score)
 
 
-def truncated(scored: ScoredResponse) -> ScoredResponse:
+def truncate(scored: ScoredResponse) -> ScoredResponse:
     return scored.model_copy(update={"response": scored.response.model_copy(update={"finish_reason": "length"})})
 
 
@@ -45,14 +45,14 @@ def pair_or_reason(responses: list[ScoredResponse], /, **settings: object) -> tu
 
 
 def test_best_against_worst_by_mean_score() -> None:
-    outcome = make_pair([scored(0, 9, 9, 9, 1), scored(1, 8, 8, 8, 8), flat(2, 5)])
+    outcome = make_pair([scored(0, 9, 9, 9, 1), scored(1, 8, 8, 8, 8), make_scored(2, 5)])
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.chosen_reward) == ("7-1", 8.0)
     assert (outcome.rejected.id, outcome.rejected_reward) == ("7-2", 5.0)
 
 
 def test_ties_do_not_depend_on_input_order() -> None:
-    responses = [flat(n, score) for n, score in enumerate([9, 9, 3, 3, 5, 4, 4, 4, 4, 4, 4])]
+    responses = [make_scored(n, score) for n, score in enumerate([9, 9, 3, 3, 5, 4, 4, 4, 4, 4, 4])]
     assert pair_or_reason(responses) == pair_or_reason(responses[::-1]) == ("7-0", "7-3")
 
 
@@ -60,10 +60,10 @@ def test_ties_do_not_depend_on_input_order() -> None:
     ("responses", "settings", "reason"),
     [
         ([], {}, "no responses"),
-        ([flat(n, n) for n in range(4)], {}, "too few scored responses"),
-        ([*(flat(n, n) for n in range(4)), flat(4, None)], {}, "too few scored responses"),
-        ([flat(n, 6) for n in range(5)], {}, "best and worst tie"),
-        ([flat(n, 6 + n / 10) for n in range(5)], {"min_margin": 0.5}, "margin too small"),
+        ([make_scored(n, n) for n in range(4)], {}, "too few scored responses"),
+        ([*(make_scored(n, n) for n in range(4)), make_scored(4, None)], {}, "too few scored responses"),
+        ([make_scored(n, 6) for n in range(5)], {}, "best and worst tie"),
+        ([make_scored(n, 6 + n / 10) for n in range(5)], {"min_margin": 0.5}, "margin too small"),
     ],
 )
 def test_reasons_without_pair(responses: list[ScoredResponse], settings: dict[str, float], reason: str) -> None:
@@ -71,12 +71,12 @@ def test_reasons_without_pair(responses: list[ScoredResponse], settings: dict[st
 
 
 def test_margin_equal_to_min_margin_makes_pair() -> None:
-    assert isinstance(make_pair([flat(0, 6), flat(1, 6.5)], min_margin=0.5), PreferencePair)
+    assert isinstance(make_pair([make_scored(0, 6), make_scored(1, 6.5)], min_margin=0.5), PreferencePair)
 
 
 def test_incomplete_response_excluded() -> None:
     best_but_incomplete = scored(9, 10, 10, None, 10)
-    assert pair_or_reason([best_but_incomplete, flat(0, 5), flat(1, 4)]) == ("7-0", "7-1")
+    assert pair_or_reason([best_but_incomplete, make_scored(0, 5), make_scored(1, 4)]) == ("7-0", "7-1")
 
 
 def test_one_outcome_per_example_and_metrics() -> None:
@@ -84,7 +84,7 @@ def test_one_outcome_per_example_and_metrics() -> None:
     texts = {"7": ("two", "a longer"), "8": ("the better", "x"), "9": (), "10": ("same", "as good"), "11": ()}
     scores = {"7": (5, 4), "8": (9, 5), "10": (6, 6)}
     given = [
-        flat(number, score).model_copy(
+        make_scored(number, score).model_copy(
             update={"response": Response(id=f"{name}-{number}", example_id=name, query="q", text=texts[name][number])}
         )
         for name, both in scores.items()
@@ -107,23 +107,29 @@ def test_one_outcome_per_example_and_metrics() -> None:
 
 
 def test_truncated_response_is_not_chosen_by_default() -> None:
-    best = [truncated(flat(0, 9)), flat(1, 6), flat(2, 8), flat(3, 7)]
+    best = [truncate(make_scored(0, 9)), make_scored(1, 6), make_scored(2, 8), make_scored(3, 7)]
     assert pair_or_reason(best) == ("7-2", "7-1")
     assert pair_or_reason(best, choose_truncated=True) == ("7-0", "7-1")
-    worst = [flat(0, 6), truncated(flat(1, 2)), flat(2, 8)]
+    worst = [make_scored(0, 6), truncate(make_scored(1, 2)), make_scored(2, 8)]
     assert pair_or_reason(worst) == pair_or_reason(worst, choose_truncated=True) == ("7-2", "7-1")
 
 
 @pytest.mark.parametrize(
     ("responses", "reason"),
     [
-        ([truncated(flat(0, 9)), truncated(flat(1, 2))], "all responses are truncated"),
-        ([truncated(flat(0, 9)), flat(1, 4), truncated(flat(2, 5))], "only truncated responses are better"),
-        ([flat(0, 5), truncated(flat(1, 5)), flat(2, 5)], "best and worst tie"),
+        ([truncate(make_scored(0, 9)), truncate(make_scored(1, 2))], "all responses are truncated"),
+        (
+            [truncate(make_scored(0, 9)), make_scored(1, 4), truncate(make_scored(2, 5))],
+            "only truncated responses are better",
+        ),
+        ([make_scored(0, 5), truncate(make_scored(1, 5)), make_scored(2, 5)], "best and worst tie"),
         # An unscored complete response does not help.
-        ([truncated(flat(0, 9)), flat(1, None), truncated(flat(2, 5))], "all responses are truncated"),
+        (
+            [truncate(make_scored(0, 9)), make_scored(1, None), truncate(make_scored(2, 5))],
+            "all responses are truncated",
+        ),
         # The margin is that of the responses that could make a pair.
-        ([truncated(flat(0, 9)), flat(1, 5), flat(2, 4.5)], "margin too small"),
+        ([truncate(make_scored(0, 9)), make_scored(1, 5), make_scored(2, 4.5)], "margin too small"),
     ],
 )
 def test_reasons_of_truncation(responses: list[ScoredResponse], reason: str) -> None:
@@ -131,18 +137,24 @@ def test_reasons_of_truncation(responses: list[ScoredResponse], reason: str) -> 
 
 
 def test_second_best_may_be_truncated() -> None:
-    responses = [flat(0, 3), truncated(flat(1, 9)), truncated(flat(2, 6)), flat(3, 7), flat(4, 5)]
+    responses = [
+        make_scored(0, 3),
+        truncate(make_scored(1, 9)),
+        truncate(make_scored(2, 6)),
+        make_scored(3, 7),
+        make_scored(4, 5),
+    ]
     assert pair_or_reason(responses, selection="best_second") == ("7-3", "7-2")
-    tied = [flat(0, 3), truncated(flat(1, 7)), flat(2, 7), truncated(flat(3, 9))]
+    tied = [make_scored(0, 3), truncate(make_scored(1, 7)), make_scored(2, 7), truncate(make_scored(3, 9))]
     assert pair_or_reason(tied, selection="best_second") == ("7-2", "7-0")
 
 
 def test_metrics_of_truncation_and_length() -> None:
     def response(name: str, length: int, score: float, *, cut: bool) -> ScoredResponse:
-        one = flat(int(name[-1]), score)
+        scored = make_scored(int(name[-1]), score)
         reason = "length" if cut else "stop"
         update = {"id": name, "example_id": name[0], "text": "x" * length, "finish_reason": reason}
-        return one.model_copy(update={"response": one.response.model_copy(update=update)})
+        return scored.model_copy(update={"response": scored.response.model_copy(update=update)})
 
     examples = [EXAMPLE.model_copy(update={"id": name}) for name in "789"]
     responses = [
@@ -164,22 +176,22 @@ def test_metrics_of_truncation_and_length() -> None:
     assert (allowed["pairs"], allowed["chosen_truncated"], allowed["rejected_truncated"]) == (3.0, 2.0, 3.0)
 
 
-def known(*rewards: float) -> list[Bounds | None]:
+def exact(*rewards: float) -> list[Bounds | None]:
     return [(reward, reward) for reward in rewards]
 
 
 def test_best_worst_and_best_second() -> None:
-    assert select_pair(known(4, 9, 7, 1), "best_worst") == (1, 3)
-    assert select_pair(known(4, 9, 7, 1), "best_second") == (1, 2)
+    assert select_pair(exact(4, 9, 7, 1), "best_worst") == (1, 3)
+    assert select_pair(exact(4, 9, 7, 1), "best_second") == (1, 2)
 
 
 def test_second_has_lower_reward() -> None:
-    assert select_pair(known(9, 9, 7, 7, 1), "best_second") == (0, 2)
+    assert select_pair(exact(9, 9, 7, 7, 1), "best_second") == (0, 2)
 
 
 def test_all_tie() -> None:
-    assert select_pair(known(5, 5, 5), "best_worst") == (0, 2)
-    assert select_pair(known(5, 5, 5), "best_second") == (0, 2)
+    assert select_pair(exact(5, 5, 5), "best_worst") == (0, 2)
+    assert select_pair(exact(5, 5, 5), "best_second") == (0, 2)
 
 
 def test_response_without_reward() -> None:
@@ -194,15 +206,15 @@ def test_open_second() -> None:
 
 
 def select_by_sorting(rewards: list[float | None], choosable: list[bool], selection: str) -> tuple[int, int] | None:
-    """The two by sorting, with every reward known."""
-    there = [(reward, -index) for index, reward in enumerate(rewards) if reward is not None]
-    winners = [(reward, index) for reward, index in there if choosable[-index]]
+    """Select the pair by sorting all rewards."""
+    ranked = [(reward, -index) for index, reward in enumerate(rewards) if reward is not None]
+    winners = [(reward, index) for reward, index in ranked if choosable[-index]]
     if not winners:
         return None
     best = max(winners)
-    below = [one for one in there if one[0] < best[0]]
-    other = max(below) if selection == "best_second" and below else min(there)
-    return -best[1], -other[1]
+    lower = [candidate for candidate in ranked if candidate[0] < best[0]]
+    rejected = max(lower) if selection == "best_second" and lower else min(ranked)
+    return -best[1], -rejected[1]
 
 
 ENDS = st.sampled_from([2.0, 5.0, 8.0])
@@ -219,12 +231,12 @@ RESPONSES = st.lists(st.tuples(st.one_of(SOME, SOME, st.none()), st.booleans()),
 def test_bounds_decide_only_if_all_rewards_agree(
     responses: list[tuple[Bounds | None, bool]], selection: Selection
 ) -> None:
-    bounds, choosable = [one for one, _ in responses], [may for _, may in responses]
+    bounds, choosable = (list(column) for column in zip(*responses, strict=True))
     result = select_pair(bounds, selection, choosable)
-    choices = [[None] if one is None else sorted({one[0], sum(one) / 2, one[1]}) for one in bounds]
+    choices = [[None] if b is None else sorted({b[0], sum(b) / 2, b[1]}) for b in bounds]
     outcomes = {select_by_sorting(list(rewards), choosable, selection) for rewards in product(*choices)}
-    known = all(one is None or one[0] == one[1] for one in bounds)
-    assert result == select_by_sorting([one and one[0] for one in bounds], choosable, selection) if known else True
+    if all(b is None or b[0] == b[1] for b in bounds):
+        assert result == select_by_sorting([b and b[0] for b in bounds], choosable, selection)
     assert result is None or outcomes == {result}
 
 
@@ -241,7 +253,7 @@ def test_second_that_may_tie_with_best() -> None:
 
 
 def test_margin_of_best_second() -> None:
-    responses = [flat(0, 4), flat(1, 9), flat(2, 7.5), flat(3, 1)]
+    responses = [make_scored(0, 4), make_scored(1, 9), make_scored(2, 7.5), make_scored(3, 1)]
     outcome = make_pair(responses, selection="best_second")
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.rejected.id, outcome.margin) == ("7-1", "7-2", 1.5)

@@ -40,11 +40,11 @@ def responses(*texts: str, example: Example = EXAMPLE) -> list[Response]:
 def save_classifier(save_tiny_policy: Callable[..., Path]) -> Callable[..., Path]:
     """`save(folder, labels=1, template=…)`: the tiny policy's body under a head for classes."""
 
-    def save(folder: Path, *, labels: int = 1, **more: Any) -> Path:
+    def save(folder: Path, *, labels: int = 1, **options: Any) -> Path:
         import torch
         from transformers import AutoConfig, AutoModelForSequenceClassification
 
-        save_tiny_policy(folder, **more)
+        save_tiny_policy(folder, **options)
         torch.manual_seed(0)
         config = AutoConfig.from_pretrained(folder, num_labels=labels)
         AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
@@ -63,8 +63,8 @@ def model(classifier: Path) -> RewardModel:
     return load_reward_model(SrmConfig(model=str(classifier), batch_size=2))
 
 
-def alone(model: RewardModel, text: str) -> float:
-    """The model's own figure for one text, without any batch."""
+def score_alone(model: RewardModel, text: str) -> float:
+    """Return the reward of one text, without a batch."""
     import torch
 
     ids = torch.tensor([model.tokenizer(text, add_special_tokens=False)["input_ids"]])
@@ -82,18 +82,20 @@ def test_rewards_do_not_depend_on_batching(model: RewardModel) -> None:
     texts = ("it is north .", "it is south of the bridge and the river .", "north", "it is north .")
     [ranked] = model.rank([(EXAMPLE, responses(*texts))])
     assert ranked.example_id == "7"
-    assert [one.response_id for one in ranked.rewards] == ["7-0", "7-1", "7-2", "7-3"]
-    for one, text in zip(ranked.rewards, texts, strict=True):
-        shown = f"<s><|user|> {EXAMPLE.context}\n\n{EXAMPLE.query} <|assistant|> {text} </s>"
-        assert one.reward == pytest.approx(alone(model, shown), abs=1e-5)
-        assert not one.cut
-    assert len({round(one.reward or 0, 4) for one in ranked.rewards}) == 3
+    assert [reward.response_id for reward in ranked.rewards] == ["7-0", "7-1", "7-2", "7-3"]
+    for reward, text in zip(ranked.rewards, texts, strict=True):
+        text_of_pair = f"<s><|user|> {EXAMPLE.context}\n\n{EXAMPLE.query} <|assistant|> {text} </s>"
+        assert reward.reward == pytest.approx(score_alone(model, text_of_pair), abs=1e-5)
+        assert not reward.cut
+    assert len({round(reward.reward or 0, 4) for reward in ranked.rewards}) == 3
 
 
 def test_document_shortened_to_window(model: RewardModel) -> None:
-    words = "anna ben cara 1901 1912 1930 built opened stands first two town river bridge north south".split()  # noqa: SIM905
-    ids, cut = render_input(model.encoder, context=" ".join(words), query="who ?", response="ben .", window=14)
-    assert cut
+    vocabulary = "anna ben cara 1901 1912 1930 built opened stands first two town river bridge north south".split()  # noqa: SIM905
+    ids, truncated = render_input(
+        model.encoder, context=" ".join(vocabulary), query="who ?", response="ben .", window=14
+    )
+    assert truncated
     assert ids is not None
     assert len(ids) == 14
     text = model.tokenizer.decode(ids, skip_special_tokens=True).split()
@@ -117,8 +119,8 @@ def test_model_without_chat_template(save_classifier: Callable[..., Path], tmp_p
 
 @pytest.mark.parametrize("template", ["with", "without"])
 def test_special_tokens_are_ordinary_text(save_classifier: Callable[..., Path], tmp_path: Path, template: str) -> None:
-    more = {"template": None} if template == "without" else {}
-    model = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "model", **more))))
+    options = {"template": None} if template == "without" else {}
+    model = load_reward_model(SrmConfig(model=str(save_classifier(tmp_path / "model", **options))))
 
     def specials(context: str, response: str) -> list[int]:
         ids, _ = render_input(model.encoder, context=context, query="who ?", response=response, window=64)
@@ -133,22 +135,28 @@ def test_srm_pair() -> None:
     ranked = RankedResponses(
         "7", tuple(ResponseReward(f"7-{n}", value) for n, value in enumerate((-1.0, 2.5, None, -3.0)))
     )
-    given = responses("a", "b", "c", "d")
-    outcome = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, given, ranked)
+    candidates = responses("a", "b", "c", "d")
+    outcome = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, candidates, ranked)
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.rejected.id) == ("7-1", "7-3")
     assert (outcome.method, outcome.chosen_reward, outcome.margin) == ("srm", 2.5, 5.5)
-    second = srm_pair(PairConfig(method="srm", min_scored=3, selection="best_second"), EXAMPLE, given, ranked)
+    second = srm_pair(PairConfig(method="srm", min_scored=3, selection="best_second"), EXAMPLE, candidates, ranked)
     assert isinstance(second, PreferencePair)
     assert second.rejected.id == "7-0"
-    cut = [one.model_copy(update={"finish_reason": "length"}) if one.id == "7-1" else one for one in given]
-    whole = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, cut, ranked)
-    assert isinstance(whole, PreferencePair)
-    assert (whole.chosen.id, whole.rejected.id) == ("7-0", "7-3")  # the best was truncated
+    truncated = [
+        response.model_copy(update={"finish_reason": "length"}) if response.id == "7-1" else response
+        for response in candidates
+    ]
+    outcome = srm_pair(PairConfig(method="srm", min_scored=3), EXAMPLE, truncated, ranked)
+    assert isinstance(outcome, PreferencePair)
+    assert (outcome.chosen.id, outcome.rejected.id) == (
+        "7-0",
+        "7-3",
+    )  # the best was truncated
     three = PairConfig(method="srm", min_scored=3)
     short, few = (
-        srm_pair(three, EXAMPLE, given, ranked, min_margin=6.0),
-        srm_pair(PairConfig(method="srm"), EXAMPLE, given, ranked),
+        srm_pair(three, EXAMPLE, candidates, ranked, min_margin=6.0),
+        srm_pair(PairConfig(method="srm"), EXAMPLE, candidates, ranked),
     )
     assert isinstance(short, NoPair)
     assert isinstance(few, NoPair)

@@ -74,8 +74,8 @@ def test_prompt_tokens_equal_filled_prompts() -> None:
     planned = plan([MILL], PRICED)
     example_, responses = MILL
     template = load_prompts().template("helpfulness", "en")
-    asked = [template.request({"question": example_.query, "answer": each.text}).text for each in responses]
-    assert planned.templates["helpfulness"].prompt_tokens == Range.exactly(sum(count(text) for text in asked))
+    prompts = [template.request({"question": example_.query, "answer": response.text}).text for response in responses]
+    assert planned.templates["helpfulness"].prompt_tokens == Range.exactly(sum(count(text) for text in prompts))
 
 
 def test_money_is_tokens_times_price() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-WORDS = ("lamp", "keeper", "bees", "harbour", "winter", "mill", "school", "query:", "passage:")
+VOCABULARY = ("lamp", "keeper", "bees", "harbour", "winter", "mill", "school", "query:", "passage:")
 HttpResponse = tuple[int, Any]  # a status, and a body: JSON, or a text as it is
 
 
@@ -35,13 +35,13 @@ class EmbeddingServer:
 
 def vector(text: str) -> list[float]:
     """Count each of WORDS in the text."""
-    words = text.lower().replace(".", " ").split()
-    return [float(words.count(word)) for word in WORDS]
+    vocabulary = text.lower().replace(".", " ").split()
+    return [float(vocabulary.count(word)) for word in VOCABULARY]
 
 
 def default_response(request: dict[str, Any]) -> HttpResponse:
     """Return the vectors in reverse order, with their `index`."""
-    length = request.get("dimensions", len(WORDS))
+    length = request.get("dimensions", len(VOCABULARY))
     data = [{"index": n, "embedding": vector(text)[:length]} for n, text in enumerate(request["input"])]
     return 200, {"object": "list", "model": request["model"], "data": data[::-1]}
 

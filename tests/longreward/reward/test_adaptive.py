@@ -26,7 +26,7 @@ SUPPORT = {1.0: "[[Fully supported]]", 0.5: "[[Partially supported]]", 0.0: "[[N
 
 @dataclass(frozen=True)
 class Card:
-    """What the judge will say of one response; None: nothing that can be read."""
+    """The verdicts of the judge on one response; None: an unreadable reply."""
 
     helpfulness: float | None
     logicality: float | None
@@ -35,7 +35,7 @@ class Card:
 
 
 class TableJudge(Judge):
-    """Answers about the response "response <n>" from the table's card n, at once and without a ledger."""
+    """Replies about "response <n>" from card n, without a ledger."""
 
     def __init__(self, cards: Sequence[Card]) -> None:
         self.cards = cards
@@ -83,7 +83,7 @@ SCORERS = {config.strategy: open_scorer(config) for config in (FULL, ADAPTIVE)}
 
 def read_back(scored: ScoredExample) -> list[ScoredResponse]:
     """As the stage `pair` gets them, out of the files and in any order."""
-    return [scored_from_row(scored_to_row(one)) for one in reversed(scored.responses)]
+    return [scored_from_row(scored_to_row(response)) for response in reversed(scored.responses)]
 
 
 few = st.sampled_from([0.0, 5.0, 5.3, 9.6, 10.0])  # many ties
@@ -95,10 +95,19 @@ def cards_of(rating: st.SearchStrategy[float]) -> st.SearchStrategy[list[Card]]:
     return st.lists(st.builds(Card, rating, rating, rating, supports), min_size=1, max_size=6)
 
 
-def cards_with_holes(rating: st.SearchStrategy[float]) -> st.SearchStrategy[list[Card]]:
-    holes = st.one_of(rating, rating, rating, rating, st.none())
+def cards_with_unreadable(rating: st.SearchStrategy[float]) -> st.SearchStrategy[list[Card]]:
+    unreadable_or_rating = st.one_of(rating, rating, rating, rating, st.none())
     listed = st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.0, 1.0, None]), max_size=4).map(tuple)
-    return st.lists(st.builds(Card, holes, holes, holes, st.one_of(supports, listed, st.none())), max_size=7)
+    return st.lists(
+        st.builds(
+            Card,
+            unreadable_or_rating,
+            unreadable_or_rating,
+            unreadable_or_rating,
+            st.one_of(supports, listed, st.none()),
+        ),
+        max_size=7,
+    )
 
 
 pairing = st.builds(PairConfig, min_scored=st.integers(2, 6), min_margin=st.sampled_from([0.0, 0.25, 1.0, 3.0]))
@@ -111,17 +120,17 @@ any_tables = st.one_of(cards_of(few), cards_of(any_rating))
 @many
 @given(cards=any_tables, config=pairing)
 def test_adaptive_pairs_equal_full_pairs(cards: list[Card], config: PairConfig) -> None:
-    check_the_pair(cards, config)
+    assert_same_pair(cards, config)
 
 
 @pytest.mark.slow
 @settings(many, max_examples=500)
 @given(cards=any_tables, config=pairing)
 def test_adaptive_pairs_equal_full_pairs_over_many_examples(cards: list[Card], config: PairConfig) -> None:
-    check_the_pair(cards, config)
+    assert_same_pair(cards, config)
 
 
-def check_the_pair(cards: list[Card], config: PairConfig) -> None:
+def assert_same_pair(cards: list[Card], config: PairConfig) -> None:
     full, full_requests = score(cards, FULL)
     adaptive, requests = score(cards, ADAPTIVE)
     assert pair_by_scores(config, EXAMPLE, read_back(adaptive)) == pair_by_scores(config, EXAMPLE, read_back(full))
@@ -133,14 +142,16 @@ def check_the_pair(cards: list[Card], config: PairConfig) -> None:
         assert low <= known.reward <= high
         assert bounded.reward in (None, known.reward)
         assert all(v.bounds is None or v.score is None for v in bounded.verdicts.values())
-    ranked = sorted(full.responses, key=lambda one: -(one.reward or 0))  # stable: equal rewards keep their order
+    ranked = sorted(
+        full.responses, key=lambda response: -(response.reward or 0)
+    )  # stable: equal rewards keep their order
     outcome = pair_by_scores(config, EXAMPLE, list(full.responses))
     if isinstance(outcome, PreferencePair):
         assert (outcome.chosen, outcome.rejected) == (ranked[0].response, ranked[-1].response)
 
 
 @many
-@given(cards=cards_with_holes(few), config=pairing)
+@given(cards=cards_with_unreadable(few), config=pairing)
 def test_unreadable_verdicts_change_only_number_of_scored_responses(cards: list[Card], config: PairConfig) -> None:
     full, adaptive = score(cards, FULL)[0], score(cards, ADAPTIVE)[0]
     expected, result = (
@@ -258,7 +269,7 @@ async def test_equal_responses_share_requests(scripted: Callable[..., Any]) -> N
     )
     async with Judge.from_model(model) as judge:
         scored = await open_scorer(ADAPTIVE).score(judge, EXAMPLE, texts("Ann Lee.", "Ann Lee.", "Ann Lee."))
-    assert [one.reward for one in scored.responses] == [8.5, 8.5, 8.5]
+    assert [response.reward for response in scored.responses] == [8.5, 8.5, 8.5]
     assert set(model.counts().values()) == {1}
 
 
@@ -266,7 +277,7 @@ async def test_ties_are_broken_by_sample_number() -> None:
     judge = TableJudge([Card(9, 9, 9, (1.0,)), Card(9, 9, 9, (1.0,)), *CLEAR[1:]])
     responses = texts(*(f"response {n}" for n in range(4)))[::-1]
     scored = await open_scorer(ADAPTIVE).score(judge, EXAMPLE, responses)
-    assert [one.response.id for one in scored.responses] == ["1-3", "1-2", "1-1", "1-0"]
+    assert [scored_response.response.id for scored_response in scored.responses] == ["1-3", "1-2", "1-1", "1-0"]
     outcome = pair_by_scores(PairConfig(min_scored=2), EXAMPLE, list(scored.responses))
     assert isinstance(outcome, PreferencePair)
     assert (outcome.chosen.id, outcome.rejected.id) == ("1-0", "1-3")

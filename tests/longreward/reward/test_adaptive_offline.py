@@ -29,13 +29,13 @@ def builtin(prompts: int) -> list[WithResponses]:
     """Questions of the built-in corpus with ten answers each, made of the sentences of all answers to its document."""
     rng = random.Random(0)
     rows = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()[: prompts * 4]]
-    made = []
+    pairs = []
     for row in rows[::4]:
         sentences = [s for other in rows if other["document"] == row["document"] for s in other["answer"].split(". ")]
         example = Example(id=str(row["idx"]), document_id=row["document"], context=row["context"], query=row["query"])
         texts = [". ".join(rng.sample(sentences, rng.randint(1, min(6, len(sentences))))) for _ in range(10)]
-        made.append((example, [response(example, n, text) for n, text in enumerate(texts)]))
-    return made
+        pairs.append((example, [response(example, n, text) for n, text in enumerate(texts)]))
+    return pairs
 
 
 def response(example: Example, number: int, text: str) -> Response:
@@ -48,9 +48,9 @@ async def pairs_and_report(
     report = ScoreReport()
     scored: list[ScoredResponse] = []
     async with Judge.from_model(OfflineJudge()) as judge:
-        async for one in score_examples(judge, open_scorer(config), items):
-            report.add(one)
-            scored += one.responses
+        async for scored_example in score_examples(judge, open_scorer(config), items):
+            report.add(scored_example)
+            scored += scored_example.responses
         pairs = make_pairs(pairing, [example for example, _ in items], scored)
         return list(pairs), report, judge.metrics()["calls"]
 
@@ -72,10 +72,10 @@ async def test_builtin_corpus_same_pairs_with_fewer_calls() -> None:
 @pytest.mark.skipif(not CORPUS.exists(), reason="the built-in corpus is not there; dvc pull brings it")
 @pytest.mark.parametrize("choose_truncated", [False, True])
 async def test_same_pairs_if_best_response_is_truncated(choose_truncated: bool) -> None:
-    def truncated(one: Response) -> Response:
-        return one.model_copy(update={"finish_reason": "length" if len(one.text) % 3 else "stop"})
+    def truncate(response: Response) -> Response:
+        return response.model_copy(update={"finish_reason": "length" if len(response.text) % 3 else "stop"})
 
-    items = [(example, [truncated(one) for one in responses]) for example, responses in builtin(12)]
+    items = [(example, [truncate(response) for response in responses]) for example, responses in builtin(12)]
     config = PairConfig(min_margin=0.25, choose_truncated=choose_truncated)
     full, _, all_calls = await pairs_and_report(items, ScoreConfig(**SMALL), config)
     adaptive, _, calls = await pairs_and_report(items, ScoreConfig(**SMALL, strategy="adaptive"), config)
@@ -98,20 +98,20 @@ async def test_published_example_same_pair() -> None:
 
 
 def test_saved_requests_are_counted() -> None:
-    def verdict(score: float | None, **more: object) -> Verdict:
+    def verdict(score: float | None, **bounds_fields: object) -> Verdict:
         bounds = None if score is not None else (0.0, 10.0)
-        return Verdict(score=score, bounds=bounds, calls=int(score is not None), prompt_tokens=100, **more)
+        return Verdict(score=score, bounds=bounds, calls=int(score is not None), prompt_tokens=100, **bounds_fields)
 
     example = Example(id="1", document_id="d", context="c", query="q")
     facts = [{"text": text, "support": None, "reason": "not needed: …"} for text in ("a", "b")]
     listed = {"reason": "not needed: …", "statements": [{"text": "c", "support": 1.0}, *facts]}
-    seen = {"helpfulness": verdict(5.0), "logicality": verdict(5.0)}
+    scored = {"helpfulness": verdict(5.0), "logicality": verdict(5.0)}
     responses = [
         ScoredResponse(
             response=response(example, n, text),
-            verdicts={**seen, "completeness": verdict(complete), "faithfulness": verdict(None, **more)},
+            verdicts={**scored, "completeness": verdict(complete), "faithfulness": verdict(None, **bounds_fields)},
         )
-        for n, (text, complete, more) in enumerate(
+        for n, (text, complete, bounds_fields) in enumerate(
             [("x", 5.0, listed), ("x", 5.0, listed), ("y", None, {})]  # equal texts count once
         )
     ]
@@ -136,5 +136,5 @@ def test_score_command_with_adaptive_strategy(
     scored = list(read_scored(out))
     bounded = list(read_scored(tmp_path / "scored.unscored.jsonl"))
     assert len(scored) + len(bounded) == 4
-    assert all(one.reward is not None for one in scored)
-    assert all(one.reward is None and one.reward_bounds() is not None for one in bounded)
+    assert all(response.reward is not None for response in scored)
+    assert all(response.reward is None and response.reward_bounds() is not None for response in bounded)

@@ -148,6 +148,6 @@ async def test_shared_result_error_reaches_all() -> None:
 
 def test_document_works_in_several_event_loops() -> None:
     document = Document("The lamp was lit. " * 50, ScoreConfig(), SimpleTokenizer(), Bm25Retriever())
-    found = [asyncio.run(document.evidence(["A lamp was lit."], 1)) for _ in range(2)]
-    assert found[0] == found[1]
-    assert found[0][0][0].start == 0
+    evidence = [asyncio.run(document.evidence(["A lamp was lit."], 1)) for _ in range(2)]
+    assert evidence[0] == evidence[1]
+    assert evidence[0][0][0].start == 0

@@ -1,4 +1,4 @@
-"""Who can still be best or worst, against trying it out."""
+"""Candidates for best and worst, compared with an exhaustive search."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,23 +20,23 @@ def test_unscored_responses_are_no_candidates() -> None:
 
 def bounds() -> st.SearchStrategy[list[Bounds | None]]:
     end = st.sampled_from([0.0, 2.5, 5.0, 7.5, 10.0])
-    known = st.tuples(end, end).map(lambda ends: (min(ends), max(ends)))
-    return st.lists(st.one_of(known, known, known, st.none()), max_size=6)
+    interval = st.tuples(end, end).map(lambda ends: (min(ends), max(ends)))
+    return st.lists(st.one_of(interval, interval, interval, st.none()), max_size=6)
 
 
 @settings(max_examples=200, deadline=None)
 @given(bounds())
-def test_candidates_are_exact(known: list[Bounds | None]) -> None:
-    worst, best = extreme_candidates(known)
-    for index, own in enumerate(known):
-        # Its own chance is best with the most for itself and the least for all others.
-        hopeful = [one and one[1 if n == index else 0] for n, one in enumerate(known)]
-        fearful = [one and one[0 if n == index else 1] for n, one in enumerate(known)]
-        assert (index in best) == (own is not None and _ranked(hopeful)[0] == index)
-        assert (index in worst) == (own is not None and _ranked(fearful)[-1] == index)
+def test_candidates_are_exact(rewards: list[Bounds | None]) -> None:
+    worst, best = extreme_candidates(rewards)
+    for index, reward in enumerate(rewards):
+        # A response ranks highest with its upper bound and the lower bounds of all others.
+        optimistic = [bounds and bounds[1 if n == index else 0] for n, bounds in enumerate(rewards)]
+        pessimistic = [bounds and bounds[0 if n == index else 1] for n, bounds in enumerate(rewards)]
+        assert (index in best) == (reward is not None and _ranked(optimistic)[0] == index)
+        assert (index in worst) == (reward is not None and _ranked(pessimistic)[-1] == index)
 
 
 def _ranked(rewards: list[float | None]) -> list[int]:
-    """Indices from best to worst as pairs are made: sorted by reward, equal ones in their order."""
+    """Return the indices from best to worst as for pairs: by reward, ties by position."""
     indices = [index for index, reward in enumerate(rewards) if reward is not None]
     return sorted(indices, key=lambda index: -(rewards[index] or 0.0))

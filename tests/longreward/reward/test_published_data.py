@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif("LONGREWARD_REFERENCE" not in os.environ, reason
 REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", "."))
 
 
-class WatchedJudge(OfflineJudge):
+class RecordingJudge(OfflineJudge):
     """The offline judge; it keeps what it was asked."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class WatchedJudge(OfflineJudge):
         return await super().complete(request, temperature=temperature)
 
 
-class WatchedRetriever(Bm25Retriever):
+class RecordingRetriever(Bm25Retriever):
     """BM25; it keeps what it was given to index."""
 
     def __init__(self) -> None:
@@ -55,20 +55,20 @@ def published_example() -> tuple[Example, list[Response]]:
 
 async def score(
     config: ScoreConfig, work: list[tuple[Example, list[Response]]]
-) -> tuple[list[ScoredExample], WatchedJudge, WatchedRetriever]:
-    model, retriever = WatchedJudge(), WatchedRetriever()
+) -> tuple[list[ScoredExample], RecordingJudge, RecordingRetriever]:
+    model, retriever = RecordingJudge(), RecordingRetriever()
     async with Judge.from_model(model) as judge:
         scorer = Scorer(config, retriever=retriever)
-        return [done async for done in score_examples(judge, scorer, work)], model, retriever
+        return [scored_example async for scored_example in score_examples(judge, scorer, work)], model, retriever
 
 
 @pytest.mark.parametrize("prompts", [None, REFERENCE / "longreward" / "prompts"], ids=["ours", "published"])
 async def test_published_responses_with_both_prompt_sets(prompts: Path | None) -> None:
     example, responses = published_example()
     (scored,), model, retriever = await score(ScoreConfig(prompts_dir=prompts), [(example, responses)])
-    assert [card.response.id for card in scored.responses] == [f"11-{n}" for n in range(10)]
-    assert all(card.complete for card in scored.responses)
-    assert all(set(card.verdicts) == set(DIMENSIONS) for card in scored.responses)
+    assert [scored_response.response.id for scored_response in scored.responses] == [f"11-{n}" for n in range(10)]
+    assert all(scored_response.complete for scored_response in scored.responses)
+    assert all(set(scored_response.verdicts) == set(DIMENSIONS) for scored_response in scored.responses)
 
     requests = Counter(question.template for question in model.requests)
     assert max(Counter(question.text for question in model.requests).values()) == 1
@@ -78,8 +78,8 @@ async def test_published_responses_with_both_prompt_sets(prompts: Path | None) -
     assert len(retriever.indexed) == 79
     assert "".join(retriever.indexed) == example.context
 
-    for card in scored.responses:
-        for statement in card.verdicts["faithfulness"].statements:
+    for scored_response in scored.responses:
+        for statement in scored_response.verdicts["faithfulness"].statements:
             assert len(statement.evidence) == 5
             assert all(example.context[e.start : e.end] == e.text for e in statement.evidence)
 
@@ -105,16 +105,17 @@ async def test_longbench_records_in_english_and_chinese() -> None:
                 )
             )
     scored, model, retriever = await score(ScoreConfig(), work)
-    assert [done.extraction.example_id for done in scored] == [example.id for example, _ in work]
+    assert [scored_example.extraction.example_id for scored_example in scored] == [example.id for example, _ in work]
     assert len(retriever.indexed) == len(set(retriever.indexed))
-    for done, (example, _) in zip(scored, work, strict=True):
-        spans = [(extract.start, extract.end) for extract in done.extraction.extracts]
+    for scored_example, (example, _) in zip(scored, work, strict=True):
+        spans = [(extract.start, extract.end) for extract in scored_example.extraction.extracts]
         assert spans[0][0] == 0
         assert spans[-1][1] == len(example.context)
-        assert all(extract.reason is None for extract in done.extraction.extracts)
-        for card in done.responses:
+        assert all(extract.reason is None for extract in scored_example.extraction.extracts)
+        for scored_response in scored_example.responses:
             assert all(
-                v.score is not None or "no factual statement" in (v.reason or "") for v in card.verdicts.values()
+                v.score is not None or "no factual statement" in (v.reason or "")
+                for v in scored_response.verdicts.values()
             )
     chinese = [question for question in model.requests if question.slots.get("question", "").endswith("？")]
     assert chinese

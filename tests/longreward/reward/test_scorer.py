@@ -89,8 +89,8 @@ async def test_evidence_is_slices_in_document_order(scripted: Callable[..., Any]
     model = scripted(TABLE)
     scored = await score(model, "Ann Lee founded Keld.")
     mill = scored.responses[0].verdicts["faithfulness"].statements[1]
-    assert [shown.text for shown in mill.evidence] == [SENTENCES[1], SENTENCES[3]]  # both hold "in"
-    assert all(DOCUMENT[shown.start : shown.end] == shown.text for shown in mill.evidence)
+    assert [evidence.text for evidence in mill.evidence] == [SENTENCES[1], SENTENCES[3]]  # both hold "in"
+    assert all(DOCUMENT[evidence.start : evidence.end] == evidence.text for evidence in mill.evidence)
     (question,) = [q for q in model.requests if q.slots.get("statement") == "A mill was built in 1906."]
     assert question.slots["context"] == f"[Passage 1]\n{SENTENCES[1]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
@@ -101,8 +101,8 @@ async def test_evidence_order_does_not_depend_on_rank(scripted: Callable[..., An
     best = await score(model, "Bees.", config=CONFIG.model_copy(update={"evidence_chunks": 1}))
     assert [e.text for e in best.responses[0].verdicts["faithfulness"].statements[0].evidence] == [SENTENCES[3]]
     await score(model, "Bees.")
-    shown = [question.slots["context"] for question in model.requests if question.template == "support"]
-    assert shown[1] == f"[Passage 1]\n{SENTENCES[2]}\n\n[Passage 2]\n{SENTENCES[3]}"
+    contexts = [question.slots["context"] for question in model.requests if question.template == "support"]
+    assert contexts[1] == f"[Passage 1]\n{SENTENCES[2]}\n\n[Passage 2]\n{SENTENCES[3]}"
 
 
 async def test_extracts_shared_by_all_responses(scripted: Callable[..., Any]) -> None:
@@ -116,8 +116,8 @@ async def test_extracts_shared_by_all_responses(scripted: Callable[..., Any]) ->
         "support": 3,
         "completeness": 3,
     }
-    shown = {q.slots["context"] for q in model.requests if q.template == "completeness"}
-    assert shown == {
+    contexts = {q.slots["context"] for q in model.requests if q.template == "completeness"}
+    assert contexts == {
         "[Relevant information from 0% - 50% of the document]\n1. Ann Lee founded Keld.\n2. A mill was built."
     }
     half = len(SENTENCES[0] + SENTENCES[1])  # 58 of 117 characters
@@ -228,8 +228,8 @@ async def test_extract_labels_count_tokens(scripted: Callable[..., Any]) -> None
     config = CONFIG.model_copy(update={"extraction_chunk_tokens": 13})
     scored = await score(model, "Ann Lee did.", of=example(context=document), config=config)
     assert [(e.first_percent, e.last_percent) for e in scored.extraction.extracts] == [(0, 57), (57, 100)]
-    (shown,) = [q.slots["context"] for q in model.requests if q.template == "completeness"]
-    assert shown.startswith("[Relevant information from 0% - 57% of the document]\n")
+    (context,) = [q.slots["context"] for q in model.requests if q.template == "completeness"]
+    assert context.startswith("[Relevant information from 0% - 57% of the document]\n")
 
 
 @pytest.mark.parametrize("context", ["", " \n\t\u3000 "])
@@ -311,17 +311,17 @@ async def test_prompts_about_document_share_index(scripted: Callable[..., Any]) 
         scorer = Scorer(CONFIG, retriever=retriever)
         scored = await _all(score_examples(judge, scorer, work))
     assert retriever.indexed == list(SENTENCES)
-    assert [[r.response.id for r in done.responses] for done in scored] == [
+    assert [[r.response.id for r in scored_example.responses] for scored_example in scored] == [
         ["a-0", "a-1"],
         ["b-0", "b-1"],
         ["c-0", "c-1"],
     ]
 
 
-class Holding:
-    """Answers nothing about one query until it is released."""
+class BlockingModel:
+    """Blocks requests about one query until it is released."""
 
-    name = "holding"
+    name = "blocking"
 
     def __init__(self, model: Any, query: str) -> None:
         self.model, self.query, self.released = model, query, asyncio.Event()
@@ -338,55 +338,55 @@ class Holding:
 async def test_buffer_of_finished_prompts_limited(
     scripted: Callable[..., Any],
 ) -> None:
-    taken: list[int] = []
-    seen: list[str] = []
+    started: list[int] = []
+    finished: list[str] = []
     complete = asyncio.Semaphore(0)
 
     def work() -> Any:
         for n in range(30):
-            taken.append(n)
+            started.append(n)
             yield example(str(n), query=f"Query {n}?"), answers("One answer.", to=str(n))
 
     reported = [0]
 
-    def tell(count: int) -> None:
+    def report_progress(count: int) -> None:
         for _ in range(count - reported[-1]):
             complete.release()
         reported.append(count)
 
-    model = Holding(scripted(TABLE), "Query 0?")
+    model = BlockingModel(scripted(TABLE), "Query 0?")
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
 
     async def collect() -> None:
         async with Judge.from_model(model, JudgeConfig()) as judge:
-            async for scored in score_examples(judge, open_scorer(config), work(), progress=tell):
-                seen.append(scored.extraction.example_id)
+            async for scored in score_examples(judge, open_scorer(config), work(), progress=report_progress):
+                finished.append(scored.extraction.example_id)
 
-    collecting = asyncio.create_task(collect())
-    for _ in range(7):  # all but the slow one of the eight that may be held: four times those in flight
+    collector = asyncio.create_task(collect())
+    for _ in range(7):  # all but the blocked one of eight: the buffer is four times the prompts in flight
         await complete.acquire()
-    for _ in range(2000):  # time for more to be taken, if they were
+    for _ in range(2000):  # let the event loop start more, if it would
         await asyncio.sleep(0)
-    assert (len(taken), seen) == (8, [])
+    assert (len(started), finished) == (8, [])
     model.released.set()
-    await collecting
-    assert seen == [str(n) for n in range(30)]
+    await collector
+    assert finished == [str(n) for n in range(30)]
 
 
 async def test_results_in_order_with_few_prompts_in_flight(scripted: Callable[..., Any]) -> None:
-    taken, reported, seen = [], [], []
+    started, reported, finished = [], [], []
 
     def work() -> Any:
         for n in range(30):
-            taken.append(n)
+            started.append(n)
             yield example(str(n), query=f"Query {n}?"), answers("One answer.", to=str(n))
 
     config = CONFIG.model_copy(update={"prompts_in_flight": 2})
     async with Judge.from_model(scripted(TABLE, latency=0.001)) as judge:
         async for scored in score_examples(judge, open_scorer(config), work(), progress=reported.append):
-            seen.append(scored.extraction.example_id)
-            assert len(taken) - len(seen) < 8  # complete ones may wait, up to four times as many as are in flight
-    assert seen == [str(n) for n in range(30)]
+            finished.append(scored.extraction.example_id)
+            assert len(started) - len(finished) < 8  # complete ones may wait, up to four times as many as are in flight
+    assert finished == [str(n) for n in range(30)]
     assert reported == sorted(reported)
     assert reported[-1] == 30
 
@@ -399,12 +399,12 @@ async def test_judge_failure_keeps_replies_in_ledger(scripted: Callable[..., Any
             await _all(score_examples(judge, open_scorer(CONFIG), work))
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
-    whole = scripted(TABLE)
-    async with Judge.from_model(whole, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
+    complete_model = scripted(TABLE)
+    async with Judge.from_model(complete_model, ledger=Ledger(tmp_path / "ledger.sqlite")) as judge:
         scored = await _all(score_examples(judge, open_scorer(CONFIG), work))
-    assert [done.responses[0].reward for done in scored] == [7.0, 7.0]
-    requests = [question.text for question in failing.requests + whole.requests]
-    assert len(whole.requests) < len(failing.requests)
+    assert [scored_example.responses[0].reward for scored_example in scored] == [7.0, 7.0]
+    requests = [question.text for question in failing.requests + complete_model.requests]
+    assert len(complete_model.requests) < len(failing.requests)
     assert len(requests) - len(set(requests)) <= 1  # only what had failed was asked again
 
 

@@ -29,7 +29,7 @@ REPLIES = {
 LARGER = {"logicality": "It says [[10]] of itself, which is no mistake.\nRating: [[9]]"}
 
 
-class Cutting:
+class TruncatingModel:
     """Cuts every reply but those of `support` and `completeness`; `logicality` fits into 1,000 tokens."""
 
     name = "cutting"
@@ -48,7 +48,7 @@ async def score(**settings: Any) -> ScoredExample:
     response = Response(
         id="1-0", example_id="1", query=EXAMPLE.query, text="Ann Lee began Keld. Its mill is old. Bees."
     )
-    async with Judge.from_model(Cutting(), JudgeConfig(max_attempts=4, **settings)) as judge:
+    async with Judge.from_model(TruncatingModel(), JudgeConfig(max_attempts=4, **settings)) as judge:
         return await Scorer(CONFIG).score(judge, EXAMPLE, [response])
 
 

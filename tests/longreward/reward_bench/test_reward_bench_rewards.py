@@ -1,4 +1,4 @@
-"""Each response against each other, in both orders, by a judge whose taste is known."""
+"""Pairwise rewards: all pairs of responses in both orders, by a judge with a fixed preference."""
 
 import pytest
 
@@ -10,10 +10,10 @@ from longreward.reward_bench.rewards import compare_items
 LABELS = (4.0, 3.0, 2.0, 1.0)
 
 
-class Taste:
-    """Prefers the answer with more of the letter x; or what stands first; or says nothing of use."""
+class PreferenceModel:
+    """Prefers the answer with more x, or returns a fixed reply."""
 
-    name = "taste"
+    name = "preference"
 
     def __init__(self, reply: str = "") -> None:
         self.reply = reply
@@ -28,37 +28,37 @@ class Taste:
         pass
 
 
-async def compare(taste, *responses):
+async def compare(model, *responses):
     items = [Item("1", "A document.", "Which?", responses, LABELS[: len(responses)], "", "d")]
     progress = []
-    async with Judge.from_model(taste, JudgeConfig(max_attempts=1)) as judge:
+    async with Judge.from_model(model, JudgeConfig(max_attempts=1)) as judge:
         (match,) = await compare_items(judge, PairwiseConfig(), items, progress=progress.append)
     assert progress == [1]
     return match
 
 
 async def test_pairwise_reward_is_share_of_wins():
-    taste = Taste()
-    match = await compare(taste, "xx", "x", "xxx", "yx")
+    model = PreferenceModel()
+    match = await compare(model, "xx", "x", "xxx", "yx")
     # xxx beats all; xx beats x and yx; these two tie: half a win of three each.
     assert match.rewards == pytest.approx([2 / 3, 0.5 / 3, 1.0, 0.5 / 3])
     assert (match.comparisons, match.undecided, match.unreadable) == (6, 1, 0)
-    assert taste.requests == 12
+    assert model.requests == 12
 
 
 async def test_position_bias_undecided():
-    match = await compare(Taste("Better: [[A]]"), "xx", "x")
+    match = await compare(PreferenceModel("Better: [[A]]"), "xx", "x")
     assert (match.rewards, match.undecided) == ([0.5, 0.5], 1)
 
 
 async def test_equal_texts_tie_without_request():
-    taste = Taste()
-    match = await compare(taste, "xx", "x", "x")
+    model = PreferenceModel()
+    match = await compare(model, "xx", "x", "x")
     assert match.rewards == [1.0, 0.25, 0.25]
     assert (match.comparisons, match.undecided) == (2, 0)
-    assert taste.requests == 2  # in both orders; xx meets the same text twice
+    assert model.requests == 2  # in both orders; xx meets the same text twice
 
 
 async def test_unreadable_comparison_leaves_item_unscored():
-    match = await compare(Taste("Who knows."), "xx", "x")
+    match = await compare(PreferenceModel("Who knows."), "xx", "x")
     assert (match.rewards, match.undecided, match.unreadable) == ([None, None], 0, 1)

@@ -82,7 +82,7 @@ def test_default_mixes_nothing_in(pairs: Path, tmp_path: Path) -> None:
 def test_ratio_is_short_pairs_per_long_pair(pairs: Path, ratio: float, count: int) -> None:
     mixed = mixed_in(pairs, rows(20), ratio=ratio)
     pairs_read = list(read_pairs(mixed.data))
-    assert [one.id for one in pairs_read[:4]] == ["0", "1", "2", "3"]
+    assert [row.id for row in pairs_read[:4]] == ["0", "1", "2", "3"]
     assert len(pairs_read) == 4 + count
     assert mixed.metrics() == {"long/records": 4, "short/records": count, "short/skipped": 0}
 
@@ -186,14 +186,14 @@ def test_answered_instructions_mixed_into_examples(tmp_path: Path) -> None:
     config = ShortAnswers(source=str(source), sha256=pinned(source), answer="messages", ratio=2)
     mixed = mix_examples(config, long, out=tmp_path / "mixed.jsonl")
     pairs_read = list(read_examples(mixed.data))
-    assert [one.id for one in pairs_read] == ["0", "1", "short/0", "short/2"]
-    assert [(one.query, one.answer) for one in pairs_read[2:]] == [("Be kind.\n\nRed?", "Yes."), ("Blue?", "Sky.")]
+    assert [row.id for row in pairs_read] == ["0", "1", "short/0", "short/2"]
+    assert [(row.query, row.answer) for row in pairs_read[2:]] == [("Be kind.\n\nRed?", "Yes."), ("Blue?", "Sky.")]
     assert mixed.skipped == {
         "messages is a chat without an assistant's turn": 1,
         "prompt is missing; the row has 'messages'": 1,
     }
     built_in = mix_examples(ShortAnswers(source="builtin", ratio=0.5), long, out=tmp_path / "built_in.jsonl")
-    assert [one.answer for one in read_examples(built_in.data)] == [
+    assert [row.answer for row in read_examples(built_in.data)] == [
         "ben .",
         "ben .",
         "Dora Abbot was born in Birchley.",
@@ -252,12 +252,12 @@ def test_metrics_by_source_average_to_trainer_metrics(
         log=lambda step, figures: logged.append(figures),
     )
     assert len(logged) == 4  # two updates an epoch, of four pairs each
-    both = [one for one in logged if "long/rewards/margins" in one and "short/rewards/margins" in one]
+    both = [row for row in logged if "long/rewards/margins" in row and "short/rewards/margins" in row]
     assert both
-    for one in both:
-        long, short = one["long/rewards/margins"], one["short/rewards/margins"]
+    for row in both:
+        long, short = row["long/rewards/margins"], row["short/rewards/margins"]
         if abs(long - short) > 1e-4:  # of the four pairs, so many are long
-            share = 4 * (one["rewards/margins"] - short) / (long - short)
+            share = 4 * (row["rewards/margins"] - short) / (long - short)
             assert share == pytest.approx(round(share), abs=0.01)
             assert 1 <= round(share) <= 3
     assert logged[-1]["rewards/margins"] > 0.1

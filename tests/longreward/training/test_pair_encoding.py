@@ -145,8 +145,10 @@ def test_imported_preferences_and_reference_answers_rendered():
     imported = make_pair(example, better, worse, method="given")
     assert tokenize_pairs(policy.encoder, [imported], max_length=512).stats.answers == AnswerCounts(rendered=2)
     [sampled, *_] = next(sample(policy, [example], SAMPLING))
-    own = make_pair(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
-    assert tokenize_pairs(policy.encoder, [own], max_length=512).stats.answers == AnswerCounts(sampled=1, rendered=1)
+    own_answer = make_pair(example, better.model_copy(update={"id": "1-answer"}), sampled, method="contrast")
+    assert tokenize_pairs(policy.encoder, [own_answer], max_length=512).stats.answers == AnswerCounts(
+        sampled=1, rendered=1
+    )
 
 
 def test_ids_of_another_tokenizer_refused():
@@ -173,15 +175,15 @@ def test_prompt_cut_as_for_sampling():
     policy = make_policy("byte-level", "plain", window=60)
     example = EXAMPLES[1]
     response, two, *_ = next(sample(policy, [example], SAMPLING.model_copy(update={"over_window": "keep_ends"})))
-    whole = policy.encoder.prompt_ids(example.context, example.query)
-    assert len(whole) > 60
+    full = policy.encoder.prompt_ids(example.context, example.query)
+    assert len(full) > 60
     data = tokenize_pairs(policy.encoder, [make_pair(example, response, two)], max_length=60)  # over_window: refuse
-    assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]  # 60 - 16 new tokens
+    assert data.rows[0]["prompt_ids"] == full[:22] + full[-22:]  # 60 - 16 new tokens
     assert data.stats.cut_prompts == 1
     # A published answer was put to nothing: the prompt is that of the sampled one.
-    own = remove_ids(response, id="2-answer", text="In 1905.")
-    data = tokenize_pairs(policy.encoder, [make_pair(example, own, two, method="contrast")], max_length=60)
-    assert data.rows[0]["prompt_ids"] == whole[:22] + whole[-22:]
+    own_answer = remove_ids(response, id="2-answer", text="In 1905.")
+    data = tokenize_pairs(policy.encoder, [make_pair(example, own_answer, two, method="contrast")], max_length=60)
+    assert data.rows[0]["prompt_ids"] == full[:22] + full[-22:]
 
 
 def test_counts_stored_with_rows(tmp_path):

@@ -17,14 +17,14 @@ from longreward.retrieval.embedding_cache import VectorLedger
 
 
 def test_first_reply_kept_and_conflicts_reported(tmp_path: Path) -> None:
-    one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0), "b": ("[[2]]", 20.0), "c": ("[[3]]", 30.0)})
-    two = write_ledger(
+    first = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0), "b": ("[[2]]", 20.0), "c": ("[[3]]", 30.0)})
+    second = write_ledger(
         tmp_path / "two", {"a": ("[[4]]", 5.0), "b": ("[[5]]", 25.0), "c": ("[[3]]", 35.0), "d": ("[[6]]", 1.0)}
     )
-    (result,) = merge_ledgers([two], into=one)
-    assert read_replies(one) == {"a": "[[4]]", "b": "[[2]]", "c": "[[3]]", "d": "[[6]]"}
+    (result,) = merge_ledgers([second], into=first)
+    assert read_replies(first) == {"a": "[[4]]", "b": "[[2]]", "c": "[[3]]", "d": "[[6]]"}
     assert (result.added["exchanges"], result.present["exchanges"], result.conflicting["exchanges"]) == (1, 1, 2)
-    assert verify_ledger(one).is_valid
+    assert verify_ledger(first).is_valid
 
 
 def test_any_order_and_repetition_give_same_result(tmp_path: Path) -> None:
@@ -47,11 +47,11 @@ def test_any_order_and_repetition_give_same_result(tmp_path: Path) -> None:
 
 
 def test_earlier_copy_of_same_reply_keeps_time(tmp_path: Path) -> None:
-    one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
-    two = write_ledger(tmp_path / "two", {"a": ("[[1]]", 5.0)})
-    (result,) = merge_ledgers([two], into=one)
+    first = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
+    second = write_ledger(tmp_path / "two", {"a": ("[[1]]", 5.0)})
+    (result,) = merge_ledgers([second], into=first)
     assert (result.present["exchanges"], result.conflicting["exchanges"]) == (1, 0)
-    assert execute(one, "SELECT recorded_at FROM exchanges") == [(5.0,)]
+    assert execute(first, "SELECT recorded_at FROM exchanges") == [(5.0,)]
 
 
 def test_vectors_merged_and_progress_reported(tmp_path: Path) -> None:
@@ -71,16 +71,16 @@ def test_vectors_merged_and_progress_reported(tmp_path: Path) -> None:
 
 
 def test_invalid_sources_reported_before_anything_is_merged(tmp_path: Path) -> None:
-    one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
+    first = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
     with pytest.raises(ConfigError, match="--into"):
-        merge_ledgers([one], into=one)
+        merge_ledgers([first], into=first)
     for salvage in (False, True):
         with pytest.raises(DataError, match=r"absent.*no ledger here"):
-            merge_ledgers([one, tmp_path / "absent"], into=tmp_path / "new", salvage=salvage)
+            merge_ledgers([first, tmp_path / "absent"], into=tmp_path / "new", salvage=salvage)
     assert not (tmp_path / "new").exists()
     (tmp_path / "notes").write_text("notes\n" * 100)
     with pytest.raises(StateError, match="not a database"):
-        merge_ledgers([tmp_path / "notes"], into=one)
+        merge_ledgers([tmp_path / "notes"], into=first)
 
 
 @pytest.mark.parametrize("kind", ["overwritten", "truncated"])
@@ -113,11 +113,11 @@ def test_damaged_source_refused_or_salvaged(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_damaged_row_of_target_replaced(tmp_path: Path) -> None:
-    one = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
-    two = write_ledger(tmp_path / "two", {"a": ("[[1]]", 20.0)})
-    execute(one, "UPDATE exchanges SET text = '[[9]]'")
-    (result,) = merge_ledgers([two], into=one)
-    assert read_replies(one) == {"a": "[[1]]"}
+    first = write_ledger(tmp_path / "one", {"a": ("[[1]]", 10.0)})
+    second = write_ledger(tmp_path / "two", {"a": ("[[1]]", 20.0)})
+    execute(first, "UPDATE exchanges SET text = '[[9]]'")
+    (result,) = merge_ledgers([second], into=first)
+    assert read_replies(first) == {"a": "[[1]]"}
     assert result.added["exchanges"] == 1
 
 
@@ -155,13 +155,13 @@ def test_processes_write_to_source_and_target_during_merge(tmp_path: Path) -> No
 
 
 def test_attempts_of_two_machines_combined(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    with Ledger(one) as ledger:
+    first, second = tmp_path / "one", tmp_path / "two"
+    with Ledger(first) as ledger:
         ledger.put(replace(make_exchange("a", "hm"), outcome="unreadable", reason="no verdict"))
         ledger.put(replace(make_exchange("a", "[[8]]"), attempt=2, temperature=0.95))
-    with Ledger(two) as ledger:
+    with Ledger(second) as ledger:
         ledger.put(make_exchange("a", "[[5]]"))
-    merge_ledgers([one], into=two)
-    with Ledger(two) as ledger:
+    merge_ledgers([first], into=second)
+    with Ledger(second) as ledger:
         exchanges = [(exchange.attempt, exchange.reply.text) for exchange in ledger.find("a")]
     assert exchanges == [(1, "hm"), (2, "[[8]]")]

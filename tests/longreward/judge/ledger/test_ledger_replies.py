@@ -91,7 +91,7 @@ def test_failed_call_stores_nothing() -> None:
         async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise ConnectionError("down")
 
-    async def ask() -> int:
+    async def request_reply() -> int:
         ledger = Ledger(None)
         async with Judge.from_model(Failing(), CONFIG, ledger) as judge:
             try:
@@ -100,7 +100,7 @@ def test_failed_call_stores_nothing() -> None:
                 return ledger.totals().exchanges
         return -1
 
-    assert asyncio.run(ask()) == 0
+    assert asyncio.run(request_reply()) == 0
 
 
 def test_content_filter_stored_as_refusal() -> None:
@@ -108,13 +108,13 @@ def test_content_filter_stored_as_refusal() -> None:
         async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
             raise RequestRefused("withheld [[9]]")
 
-    async def ask() -> tuple[Any, list[Exchange]]:
+    async def request_reply() -> tuple[Any, list[Exchange]]:
         ledger = Ledger(None)
         identity = request_id(REQUEST, judge=MODEL, revision="", extra={})
         async with Judge.from_model(Filtered(), CONFIG, ledger) as judge:
             return await judge.query(REQUEST, verdict), ledger.find(identity)
 
-    reply, (exchange,) = asyncio.run(ask())
+    reply, (exchange,) = asyncio.run(request_reply())
     assert reply.value is None
     assert (exchange.outcome, exchange.reply.text) == ("refused", "")
 
