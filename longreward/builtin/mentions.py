@@ -42,10 +42,10 @@ _SMALLEST_NUMBER_WORD = 11
 _CAPITALISED = re.compile(r"[A-Z][A-Za-z]+(?:['’-][A-Za-z]+)*")
 _NO_NAMES = frozenset(MONTHS + DAYS + tuple(f"{day}s" for day in DAYS)) | frozenset(
     _words(
-        "dear judge mayor captain councillor doctor professor aunt uncle i'm i'll i've mr mrs ms dr miss sir madam "
-        "yes no question answer q a an the it he she they we you his her their this that these those there in on "
-        "at by of for from to with as and but or so if when while after before who what which where why how "
-        "because since although however then"
+        "dear judge justice lord lady mayor captain councillor doctor professor aunt uncle i'm i'll i've mr mrs ms "
+        "dr miss sir madam yes no question answer q a an the it he she they we you his her their this that these "
+        "those there in on at by of for from to with as and but or so if when while after before who what which "
+        "where why how because since although however then"
     )
 )
 _SENTENCE_END = re.compile(

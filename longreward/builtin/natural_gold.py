@@ -39,7 +39,7 @@ _SUPERSEDED = re.compile(
     re.IGNORECASE,
 )
 _CONTEXT_CHARACTERS = 45  # before a value, in which a negation or a word for a superseded value counts
-_BARE_WORDS = 8
+_BARE_WORDS, _NAME_WORDS = 8, 4
 _ARTICLES = re.compile(r"^(?:an?|the|my|his|her|their|our)\s+", re.IGNORECASE)
 _FUNCTION_WORDS = frozenset(words_of("a an the of in on at to for by with and or my his her their our from is was"))
 
@@ -92,7 +92,7 @@ def measure_natural(response: str, row: NaturalGoldRow) -> GoldMeasures:
         return GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
     recalled = [fact for fact in row.facts if _is_recalled(fact, claims)]
     unsupported = [
-        claim for claim in claims if claim.is_unsupported or (not recalled and claim.answers_with_another_figure)
+        claim for claim in claims if claim.is_unsupported or (not recalled and claim.answers_with_another_value)
     ]
     unasked = [claim for claim in claims if claim not in unsupported and not any(map(claim.positions, row.facts))]
     recall = len(recalled) / len(row.facts)
@@ -125,6 +125,8 @@ class _Sentence:
     def is_claim(self) -> bool:
         """Whether the sentence says more than the question: it has another name or figure, or a value of a fact."""
         query = self._row.query_mentions
+        if self.text.endswith((":", "?")):  # a heading, the label of a speaker, or a question
+            return False
         return (
             any((figure.kind, figure.value) not in query for figure in self._figures)
             or any(("name", word) not in query for run in self._names for word in run)
@@ -149,11 +151,13 @@ class _Sentence:
         return len(words_of(self.text)) <= _BARE_WORDS
 
     @property
-    def answers_with_another_figure(self) -> bool:
-        """Whether the sentence answers a question for one figure with others ("16 August" for "How many …?")."""
+    def answers_with_another_value(self) -> bool:
+        """Whether the sentence answers a question for one fact with something else ("16 August" for "How many …?")."""
         fact, *others = self._row.facts
-        asks_for_figure = not others and fact.kind in ("date", "time", "number")
-        return asks_for_figure and self._is_bare and bool(self._figures) and not self.positions(fact)
+        if others or self.positions(fact):
+            return False
+        asks_for_figure = fact.kind in ("date", "time", "number")
+        return len(words_of(self.text)) <= _NAME_WORDS or (asks_for_figure and self._is_bare and bool(self._figures))
 
     def positions(self, fact: NaturalFact) -> list[int]:
         """Return where the sentence has the fact's value."""
@@ -183,17 +187,28 @@ class _Sentence:
         """Return whether the sentence has an asked item and, as another one, a wrong value."""
         items = {position for fact in self._row.facts for position in self.positions(fact)}
         return bool(items) and any(
-            not self._has_owner(position)
+            not self._has_owner(position, fact)
             for fact in self._row.facts
             for value in fact.wrong
             for position in self._find(value, fact.kind)
             if position not in items
         )
 
-    def _has_owner(self, position: int) -> bool:
-        """Return whether the value belongs to another fact that the sentence is about ("the budget of £900")."""
-        owners = [fact for fact in self._row.document_facts if position in self.positions(fact)]
-        return any(self._mentions((*owner.cues, *owner.subjects)) for owner in owners)
+    def _has_owner(self, position: int, fact: NaturalFact) -> bool:
+        """Return whether the value at `position` belongs to another fact that the sentence is about.
+
+        That fact is asked for, or mentioned before the value and closer than `fact` ("the budget of £900 was spent"),
+        or mentioned at all if nothing before the value mentions `fact`.
+        """
+        owners = [owner for owner in self._row.document_facts if position in self.positions(owner)]
+        if any(owner in self._row.facts for owner in owners if owner != fact):
+            return True
+        prefixes = [prefix for owner in owners for prefix in (*owner.cues, *owner.subjects)]
+        before, own_before = (
+            max((start for start in self._starts(words) if start < position), default=-1)
+            for words in (prefixes, (*fact.cues, *fact.subjects))
+        )
+        return before > own_before or (own_before < 0 and self._mentions(prefixes))
 
     def _has_wrong_value(self, fact: NaturalFact) -> bool:
         if self.positions(fact):
@@ -202,7 +217,7 @@ class _Sentence:
         if not bare and not self._mentions(fact.cues):
             return False
         return any(
-            not _SUPERSEDED.search(self._before(position)) and not self._has_owner(position)
+            not _SUPERSEDED.search(self._before(position)) and not self._has_owner(position, fact)
             for position in self._other_values(fact)
         )
 
