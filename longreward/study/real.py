@@ -10,7 +10,8 @@ arm:
     results.json     the same as data, with the statistics of pairs and trainings
     seed-<n>/        the files of a seed (`seed_run.py`)
 
-If it is stopped, the same command continues. Several processes may run different seeds with the same `--out`.
+If it is stopped, the same command continues. Several processes may run different seeds with the same `--out`, and once
+`--arms` without a name has sampled the responses of a seed, also different arms.
 """
 
 import argparse
@@ -74,6 +75,7 @@ def run_study(options: argparse.Namespace) -> None:
         write_split(folder, train, heldout)
         run = SeedRun(shared, seed, folder, gold, options.processes, options.keep_models)
         run.measure_sft()
+        run.sampled()
         for arm in arms:
             params = _read_params(options, seed, arm)
             arm_settings = {name: params.model_dump(mode="json")[name] for name in ("pair", "train")}
