@@ -58,7 +58,8 @@ async def test_unreadable_dimensions_reported(serve_chat: Any) -> None:
     # Each prompt is sent once, and a reminder follows its unreadable reply.
     texts = [str(body["messages"]) for body in server.bodies]
     assert len(set(texts)) == len(texts)
-    assert {len(body["messages"]) for body in server.bodies} == {1, 2, 3, 4}  # with and without a system prompt
+    # Only logicality has a system prompt: its request has 2 messages, and 4 with the reply and the reminder.
+    assert {len(body["messages"]) for body in server.bodies} == {1, 2, 4}
 
 
 def by_level(findings: list[Finding]) -> dict[Level, list[str]]:
