@@ -41,6 +41,7 @@ async def evaluate(run: StageRun) -> None:
     async with (
         forecast_budget(run, config.budget, lambda: evaluation_forecast(run), assumed=True) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
+        # Adaptive scoring leaves middling responses without a reward, which would bias the means of a model.
         Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger_file()) as scorer,
     ):
         run.mlflow.set_tags({"judge": judge.name})
@@ -64,6 +65,7 @@ async def evaluate(run: StageRun) -> None:
     run.log.info(evaluation.sentence)
     run.log_metrics(evaluation.headline())
     run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, examples))
+    # Last, so that the measures that need no judge are kept if the judge's replies are unusable.
     report = ScoreReport()
     for _, _, response in scored:
         report.add_response(response)

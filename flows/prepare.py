@@ -15,6 +15,7 @@ OUT = Path("data/prepared")
 async def prepare(run: StageRun) -> None:
     """Validate and deduplicate raw data, and split it so that no document is in two splits."""
     policy, config = run.params.policy, run.params.prepare
+    # Prompts are counted with the tokenizer that `sample` and `train` will use: SFT keeps that of its base model.
     model = policy.sft_model or policy.base_model
     text, window = load_tokenizer(policy, model), policy_window(policy, model)
     with show_progress("prepare, records") as update:

@@ -16,7 +16,7 @@ async def train(run: StageRun) -> None:
     report = train_dpo(
         run.params.train,
         run.params.policy,
-        sft_model="models/sft",
+        sft_model="models/sft",  # where the training starts, and the frozen reference of the DPO loss
         pairs=mixed.data,
         out=Path("models/dpo"),
         state=run.state,

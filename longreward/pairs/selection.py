@@ -100,14 +100,14 @@ def select_pair(
             second = _best(lower)
             return None if second is None else (best, second)
     worst = min(scored, key=lambda index: (scored[index][0], -index))
-    return (best, worst) if _is_known(scored[worst]) else None
+    return (best, worst) if _is_exact(scored[worst]) else None
 
 
 def _best(scored: dict[int, Bounds]) -> int | None:
     """Return the index of the highest reward; None if there is none, or if an open reward may exceed it."""
     best = max(scored, key=lambda index: (scored[index][1], -index), default=None)
-    return best if best is not None and _is_known(scored[best]) else None
+    return best if best is not None and _is_exact(scored[best]) else None
 
 
-def _is_known(reward: Bounds) -> bool:
+def _is_exact(reward: Bounds) -> bool:
     return reward[0] == reward[1]
