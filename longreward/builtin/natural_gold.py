@@ -31,6 +31,7 @@ from longreward.builtin.mentions import find_figures, find_mentions, find_names,
 from longreward.builtin.natural_documents import NaturalFact
 
 _CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas|then)\b|\b(?:and|but|while|whereas|then|than)\b|,(?!\d)")
+_MAIN_CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas)\b")
 _NEGATION = re.compile(r"\b(?:not|never|no longer|rather than|instead of|neither|nor)\b|n['’]t\b", re.IGNORECASE)
 _SUPERSEDED = re.compile(
     r"\b(?:not|never|rather|instead|original\w*|initial\w*|plan\w*|first|earlier|previous\w*|from|intend\w*|meant|"
@@ -152,12 +153,11 @@ class _Sentence:
 
     @property
     def answers_with_another_value(self) -> bool:
-        """Whether the sentence answers a question for one fact with something else ("16 August" for "How many …?")."""
-        fact, *others = self._row.facts
-        if others or self.positions(fact):
+        """Whether the sentence is a short answer with something else ("16 August" to "How many …?")."""
+        if any(map(self.positions, self._row.facts)):
             return False
-        asks_for_figure = fact.kind in ("date", "time", "number")
-        return len(words_of(self.text)) <= _NAME_WORDS or (asks_for_figure and self._is_bare and bool(self._figures))
+        asks_for_figures = all(fact.kind in ("date", "time", "number") for fact in self._row.facts)
+        return len(words_of(self.text)) <= _NAME_WORDS or (asks_for_figures and self._is_bare and bool(self._figures))
 
     def positions(self, fact: NaturalFact) -> list[int]:
         """Return where the sentence has the fact's value."""
@@ -211,15 +211,28 @@ class _Sentence:
         return before > own_before or (own_before < 0 and self._mentions(prefixes))
 
     def _has_wrong_value(self, fact: NaturalFact) -> bool:
-        if self.positions(fact):
-            return False
-        bare = self._row.facts == (fact,) and self._is_bare
-        if not bare and not self._mentions(fact.cues):
-            return False
+        """Return whether the sentence, or one of its clauses, has another value of the fact and not the right one."""
+        if not self.positions(fact) and self._row.facts == (fact,) and self._is_bare:
+            return self._has_other_value(fact, 0, len(self.text))
+        spans = [(0, len(self.text)), *self._clauses]
+        return any(
+            self._has_other_value(fact, start, end)
+            for start, end in spans
+            if any(start <= cue < end for cue in self._starts(fact.cues))
+            if not any(start <= position < end for position in self.positions(fact))
+        )
+
+    def _has_other_value(self, fact: NaturalFact, start: int, end: int) -> bool:
         return any(
             not _SUPERSEDED.search(self._before(position)) and not self._has_owner(position, fact)
             for position in self._other_values(fact)
+            if start <= position < end
         )
+
+    @cached_property
+    def _clauses(self) -> list[tuple[int, int]]:
+        ends = [match.start() for match in _MAIN_CLAUSE_END.finditer(self._lower)]
+        return list(pairwise([0, *ends, len(self.text)])) if ends else []
 
     def _other_values(self, fact: NaturalFact) -> Iterator[int]:
         """Yield where values contradict the fact: those listed as wrong, or any other figure if it alone is asked."""
@@ -286,6 +299,8 @@ class _Sentence:
                 if any((figure.kind, figure.value) == (other.kind, other.value) for other in wanted)
             ]
         words = words_of(_ARTICLES.sub("", form))
+        if kind == "person" and len(words) == 1:
+            return self._find_name(words[0])
         pattern = r"\W+".join(map(re.escape, words))
         # A short form such as "flood" also stands for "flooded" and "floods".
         if matches := [match.start() for match in re.finditer(rf"\b{pattern}(?:s|es|ed|ing)?\b", self._lower)]:
@@ -295,6 +310,18 @@ class _Sentence:
         if len(content) > 1 and kind == "phrase" and all(starts):
             return [min(match.start() for match in starts if match)]
         return []
+
+    def _find_name(self, name: str) -> list[int]:
+        """Return where a first or last name stands alone or in its full name, not next to a name of someone else."""
+        first, last, full = self._row.first_and_last_names
+        starts = []
+        for match in re.finditer(rf"\b{re.escape(name)}\b", self._lower):
+            before = words_of(self._lower[: match.start()])[-1:]
+            after = words_of(self._lower[match.end() :])[:1]
+            names = [*(word for word in before if word in first), name, *(word for word in after if word in last)]
+            if len(names) == 1 or " ".join(names) in full:
+                starts.append(match.start())
+        return starts
 
 
 def _stem(word: str) -> str:

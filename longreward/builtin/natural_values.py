@@ -147,7 +147,7 @@ def _phrase(entry: str, kind: Kind = "phrase") -> Value:
     text, *forms = (form.strip() for form in entry.split("/"))
     article = "an" if text[0].lower() in "aeiou" else "a"
     bare = re.sub(r"^(?:an?|the|my) ", "", text)
-    return Value(kind, text, tuple(forms), {"a": f"{article} {text}", "bare": bare})
+    return Value(kind, text, tuple(forms), {"a": f"{article} {text}", "the": f"the {bare}", "bare": bare})
 
 
 def _date(text: str) -> Value:
