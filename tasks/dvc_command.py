@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -234,16 +233,11 @@ def repair_locks(root: Path = Path()) -> str | None:
         problem = lock_problem(root)
         if problem is None:
             return None
-        kept: dict[str, dict[str, Any]] = {"write": {}, "read": {}}
         with suppress(_UnreadableLocks):
-            for kind, path, holder in _read_locks(file):
-                entry = {"pid": holder.pid, "cmd": holder.command}
-                if holder.alive and kind == "write":
-                    kept[kind][path] = entry
-                elif holder.alive:
-                    kept[kind].setdefault(path, []).append(entry)
+            if any(holder.alive for *_, holder in _read_locks(file)):
+                return None  # the next pipeline repairs the file
         part = file.with_name("rwlock.repaired")
-        part.write_text(json.dumps(kept), encoding="utf-8")
+        part.write_text(json.dumps({"write": {}, "read": {}}), encoding="utf-8")
         part.replace(file)
     log.warning("%s: repaired", problem)
     return problem

@@ -15,7 +15,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -187,7 +187,6 @@ class _Fetcher:
     local: Path | None
     progressbar: bool
     retry_wait_s: float
-    unreachable: dict[str, str] = field(default_factory=dict)  # reasons by host; these hosts are not tried again
 
     def fetch(self, source: Source) -> FetchResult:
         path = self.folder / source.key
@@ -241,18 +240,18 @@ class _Fetcher:
     def _download(self, address: str, path: Path, expected: str | None) -> None:
         """Download one file, with retries for failures that can be temporary."""
         import pooch
-        from requests.exceptions import ChunkedEncodingError, ConnectionError, HTTPError, RequestException, Timeout
+        from requests.exceptions import HTTPError, RequestException
 
         # pooch logs each download, and the checksum of each file without a known one, to stderr.
         pooch.get_logger().setLevel(logging.WARNING)
-        host = urlsplit(address).netloc
-        if host in self.unreachable:
-            raise _FetchError(self.unreachable[host])
         downloader = pooch.HTTPDownloader(
             progressbar=self.progressbar, timeout=TIMEOUT_S, headers={"User-Agent": "longreward"}
         )
         # pooch's own `retry_if_failed` would also retry missing files and wrong checksums.
-        for attempt in range(1, ATTEMPTS + 1):
+        reason = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(self.retry_wait_s)
             try:
                 pooch.retrieve(address, expected, fname=path.name, path=path.parent, downloader=downloader)
                 return
@@ -261,18 +260,10 @@ class _Fetcher:
                 reason = f"{address}: HTTP {status}"
                 if status < 500 and status not in RETRIED_STATUSES:
                     raise _FetchError(reason) from None
-            except ChunkedEncodingError:
-                reason = f"{address}: the connection was closed during the download"
-            except (ConnectionError, Timeout) as error:
-                reason = f"{host} cannot be reached: {_root_cause(error)}"
-                if attempt == ATTEMPTS:
-                    self.unreachable[host] = reason
-            except RequestException as error:
-                raise _FetchError(f"{address}: {error}") from None
+            except RequestException as error:  # no connection, or one that was closed during the download
+                reason = f"{address}: {error}"
             except ValueError as error:  # pooch: the checksum does not match
                 raise _FetchError(f"{address}: {error}") from None
-            if attempt < ATTEMPTS:
-                time.sleep(self.retry_wait_s)
         raise _FetchError(f"{reason}; {ATTEMPTS} attempts")
 
     def _record(self, source: Source, path: Path, *, fetched: bool) -> str:
@@ -320,11 +311,3 @@ def _has_signature(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
     return not start.startswith(b"<") and start.startswith(_FILE_SIGNATURES.get(path.suffix, (b"",)))
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """Return the innermost error: requests and urllib3 wrap connection errors several times."""
-    cause: BaseException = error
-    while isinstance(inner := getattr(cause, "reason", None) or (cause.args[0] if cause.args else None), BaseException):
-        cause = inner
-    return cause

@@ -21,7 +21,7 @@ from longreward.planning.reply_stats import Range, expected_reply_tokens, expect
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer
 from longreward.utils.language import detect_language
-from longreward.utils.token_spans import TextTokenizer, open_tokenizer
+from longreward.utils.token_spans import open_tokenizer
 
 ScoringItem = tuple[Example, Sequence[Response]]
 
@@ -29,7 +29,7 @@ ZERO = Range()
 STATEMENT_TOKENS = 25  # assumed, of one statement in a support request
 EXTRACT_TOKENS = 60  # assumed, of one extract in a completeness request
 MAX_CHARACTERS_PER_TOKEN = 8  # a longer text has more tokens, in any language
-CACHED_TEXTS = 512  # all requests about one document come together
+CACHED_TEXTS = 512  # prompts, and texts of one document, come up again and again
 # With score.strategy `adaptive`, these templates are needed for at least two responses only.
 ADAPTIVE_TEMPLATES = ("statements", "support", "completeness")
 
@@ -156,7 +156,8 @@ class _RequestCounter:
         self._config = config
         self._plan = plan
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
-        self._tokens = TokenCounter(open_tokenizer(config.tokenizer))
+        tokenizer = open_tokenizer(config.tokenizer)
+        self._count = lru_cache(maxsize=CACHED_TEXTS)(lambda text: len(tokenizer.spans(text)))
         self._templates = [
             (one, [template for dimension in dimensions for template in DIMENSION_TEMPLATES[dimension]])
             for one, dimensions in judge.judges()
@@ -164,7 +165,7 @@ class _RequestCounter:
         self._judges = {template: one for one, templates in self._templates for template in templates}
         stats = read_reply_stats(ledger, self._prompts)
         self._stats = {template: stats.get((judge_name(one), template)) for template, one in self._judges.items()}
-        self._system_tokens = {name: self._tokens.count_text(one.system) for name, one in self._judges.items()}
+        self._system_tokens = {name: self._count(one.system) for name, one in self._judges.items()}
         plan.observed_replies = {name: one.replies for name, one in self._stats.items() if one is not None}
 
     def add(
@@ -185,17 +186,17 @@ class _RequestCounter:
             statements = ZERO
             if request.template == "statements":
                 statements = expected_statements(request.slots["answer"], self._stats["statements"])
-            tokens = self._tokens.count_request(request) + self._system_tokens[request.template]
+            tokens = self._count(request.text) + self._system_tokens[request.template]
             self._add_calls(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
         # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger. Else there
         # is one for each distinct response, with some or all extracts unknown.
         if any(request.template == "extraction" for request in missing):
             extracts = scored.extraction.extracts
-            cached = sum(self._tokens.count_text(extract.text) for extract in extracts if extract.text is not None)
+            cached = sum(self._count(extract.text) for extract in extracts if extract.text is not None)
             unknown = sum(extract.reason is not None for extract in extracts)
             for text in dict.fromkeys(response.text for response in responses):
                 template = self._prompts.template("completeness", detect_language(example.query, text))
-                tokens = sum(self._tokens.count_text(part) for part in (template.text, example.query, text))
+                tokens = sum(self._count(part) for part in (template.text, example.query, text))
                 tokens += cached + EXTRACT_TOKENS * unknown
                 self._add_calls("completeness", Range.exactly(1), tokens, template.max_tokens)
         # One support request for each statement that the replies to these requests will list.
@@ -206,8 +207,8 @@ class _RequestCounter:
             template = self._prompts.template("support", detect_language(example.query, answer))
             evidence = self._config.evidence_chunks * self._config.evidence_chunk_tokens
             if len(example.context) <= MAX_CHARACTERS_PER_TOKEN * evidence:
-                evidence = min(evidence, self._tokens.count_text(example.context))
-            tokens = self._tokens.count_text(template.text) + evidence + STATEMENT_TOKENS
+                evidence = min(evidence, self._count(example.context))
+            tokens = self._count(template.text) + evidence + STATEMENT_TOKENS
             statements = expected_statements(answer, self._stats["statements"])
             self._add_calls("support", statements, tokens, template.max_tokens)
 
@@ -278,27 +279,6 @@ def _duration(judge: JudgeConfig, requests: Requests) -> Range:
         return max(limits)
 
     return Range.combine(duration, requests.calls, requests.prompt_tokens, requests.completion_tokens)
-
-
-class TokenCounter:
-    """Counts the tokens of requests by their parts, so that each text is tokenized once and not once per request."""
-
-    def __init__(self, tokenizer: TextTokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._template_tokens: dict[str, int] = {}  # by the template's hash
-        self.count_text = lru_cache(maxsize=CACHED_TEXTS)(self._count)
-
-    def count_request(self, request: ChatRequest) -> int:
-        """Return the tokens of a request, without those that a server's chat template adds."""
-        # Tokenizing long documents takes most of the time of a plan. Tokens that merge at the borders of slots are
-        # ignored: a few per request.
-        slots = sum(self.count_text(text) for text in request.slots.values())
-        if request.prompt_hash not in self._template_tokens:
-            self._template_tokens[request.prompt_hash] = self._count(request.text) - slots
-        return max(self._template_tokens[request.prompt_hash] + slots, 0)
-
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer.spans(text))
 
 
 class _FirstChunks:

@@ -12,8 +12,9 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Coroutine, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from longreward.data.formats import document_id
 from longreward.errors import ConfigError
@@ -27,20 +28,8 @@ if TYPE_CHECKING:
 
     AnyPolicy: TypeAlias = Policy | ServedPolicy
 
-
-def best_of_n(
-    *,
-    context: str,
-    query: str,
-    responses: Sequence[Response | str] | None = None,
-    policy: "AnyPolicy | None" = None,
-    sampling: "SampleConfig | None" = None,
-    reward: LongReward | None = None,
-) -> tuple[ScoredResponse, ...]:
-    """Return the scored responses, best first; see `abest_of_n`, which you await in a running event loop."""
-    return run_sync(
-        abest_of_n(context=context, query=query, responses=responses, policy=policy, sampling=sampling, reward=reward)
-    )
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def abest_of_n(
@@ -80,6 +69,20 @@ async def abest_of_n(
             responses = await asyncio.to_thread(lambda: next(sample(policy, [example], config)))
     scored = await (reward or LongReward()).ascore_responses(example, responses or ())
     return rank_responses(scored.responses)
+
+
+def _synchronous(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Return a blocking function with the same parameters."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return run_sync(function(*args, **kwargs))
+
+    return call
+
+
+best_of_n = _synchronous(abest_of_n)
+"""`abest_of_n` for synchronous code; it blocks a running event loop."""
 
 
 def rank_responses(responses: Sequence[ScoredResponse]) -> tuple[ScoredResponse, ...]:

@@ -145,13 +145,10 @@ class ExactResumeMixin:
             setattr(self, name, value)
 
 
-def padding_shares(trainer: Any) -> tuple[float, float]:
-    """Return the share of padding in the first epoch, and what it would be with rows in random order."""
-    lengths, micro_batch = text_lengths(trainer), trainer.args.per_device_train_batch_size
-    ungrouped = LengthGroupedSampler(trainer.sampler.lengths, group=1, seed=trainer.args.seed)
-    return (
-        padding_share(lengths, trainer.sampler.epoch_order(0), micro_batch),
-        padding_share(lengths, ungrouped.epoch_order(0), micro_batch),
+def reported_padding(trainer: Any) -> float:
+    """Return the share of padding in the first epoch."""
+    return padding_share(
+        text_lengths(trainer), trainer.sampler.epoch_order(0), trainer.args.per_device_train_batch_size
     )
 
 

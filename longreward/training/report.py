@@ -21,8 +21,6 @@ class TrainingReport:
     bf16: bool = False
     padding: float = 0.0
     """Share of padding among all tokens that pass the model in one epoch."""
-    padding_ungrouped: float = 0.0
-    """The same share if rows were in random order."""
     last: dict[str, float] = field(default_factory=dict)
     """The metrics that were logged last."""
 
@@ -31,5 +29,5 @@ class TrainingReport:
         metrics: dict[str, float] = self.lengths.metrics() if self.lengths else {}
         metrics |= {"steps": self.steps, "resumed_from": self.resumed_from, "seconds": self.seconds}
         if self.steps:
-            metrics |= {"bf16": self.bf16, "padding": self.padding, "padding_ungrouped": self.padding_ungrouped}
+            metrics |= {"bf16": self.bf16, "padding": self.padding}
         return metrics | self.last

@@ -24,7 +24,7 @@ from longreward.training.distributed import is_main_process
 from longreward.training.error_advice import actionable_error
 from longreward.training.estimate.memory import check_fits
 from longreward.training.estimate.training_estimate import PairOptions, estimate_training
-from longreward.training.exact_resume import padding_shares
+from longreward.training.exact_resume import reported_padding
 from longreward.training.lora import build_lora_config
 from longreward.training.precision import resolve_bf16
 from longreward.training.report import Log, TrainingReport
@@ -189,7 +189,7 @@ def run_trainer(trainer: Any, setup: TrainingSetup, *, title: str, out: Path, lo
     if stop.requested:
         signal.raise_signal(signal.SIGTERM)  # to the previous handler, by default the end of the process
         raise StateError(f"{setup.state}: ended by SIGTERM; run again, and the training resumes from its checkpoint")
-    padding, padding_ungrouped = padding_shares(trainer)
+    padding = reported_padding(trainer)
     save_model(trainer, setup.policy, out)
     remove_state(trainer, setup.state)
     return TrainingReport(
@@ -199,7 +199,6 @@ def run_trainer(trainer: Any, setup: TrainingSetup, *, title: str, out: Path, lo
         bf16=trainer.args.bf16,
         seconds=time.monotonic() - started,
         padding=padding,
-        padding_ungrouped=padding_ungrouped,
         last=metrics.last,
     )
 

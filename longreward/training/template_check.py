@@ -1,16 +1,12 @@
 """Check on texts, before tokenization, that training shows the model the same prompts as sampling does.
 
 Training rows hold the prompt's ids as sampling makes them, followed by the answer's ids: no token spans the boundary.
-Answers with sampled token ids are trained on as they are and not checked. For rendered answers, two things can differ:
-
-- The chat template may render the user's turn differently once an answer follows. Then the model would be trained on
-  prompts that no conversation contains: refused.
-- The tokenizer may merge the prompt's last and the answer's first characters where both are one text. Then the rows
-  are right and such a text is not: counted only.
+Answers with sampled token ids are trained on as they are and not checked. For rendered answers, the chat template may
+render the user's turn differently once an answer follows. Then the model would be trained on prompts that no
+conversation contains, which is refused.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
 
 from longreward.errors import PolicyError
@@ -18,27 +14,11 @@ from longreward.models.policy import PolicyTokenizer
 from longreward.records import Example, PreferencePair
 
 CHECKED_RECORDS = 50  # from the start of the data
-BOUNDARY = 48  # characters on each side of the boundary; no token is longer
 EXCERPT = 30  # characters shown in an error, on each side of the difference
 
 
-@dataclass(frozen=True)
-class TemplateReport:
-    """Answers checked, and those whose first token would merge with the prompt's last."""
-
-    answers: int
-    merged: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.merged} of the first {self.answers} rendered answers would merge with their prompt's last token if "
-            "both were tokenized as one text; training keeps the two apart, as sampling does"
-        )
-
-
-def check_template(tokenizer: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> TemplateReport:
+def check_template(tokenizer: PolicyTokenizer, data: Iterable[Example | PreferencePair]) -> None:
     """Check the first records; PolicyError where a prompt is rendered differently before an answer."""
-    answers = merged = 0
     for record in islice(data, CHECKED_RECORDS):
         prompt = tokenizer.prompt_text(record.context, record.query)
         if isinstance(record, PreferencePair):
@@ -47,12 +27,6 @@ def check_template(tokenizer: PolicyTokenizer, data: Iterable[Example | Preferen
             rendered = [record.answer] if record.answer else []
         for answer in rendered:
             _check_prompt(tokenizer, record, prompt, answer)
-            # Token counts near the boundary suffice: both tokenizations split the outer ends at the same positions.
-            end, start = prompt[-BOUNDARY:], answer[:BOUNDARY]
-            encode = tokenizer.chat.encode_rendered
-            merged += len(encode(end + start)) != len(encode(end)) + len(encode(start))
-        answers += len(rendered)
-    return TemplateReport(answers, merged)
 
 
 def _check_prompt(tokenizer: PolicyTokenizer, record: Example | PreferencePair, prompt: str, answer: str) -> None:

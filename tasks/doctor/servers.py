@@ -1,18 +1,13 @@
 """Checks of everything that answers over a network: judge, embeddings, policy server, Prefect, MLflow, DVC's remote."""
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
 from longreward.errors import LongRewardError
 from longreward.params import Params
 from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
 from longreward.tasks.doctor.project import RAW_DVC_FILE, default_remote, is_project
-from longreward.tasks.doctor.state import run_statuses
 from longreward.tasks.dvc_command import dvc
 from longreward.tasks.flow_runs import killed_runs
 from longreward.utils.endpoints import ProbeResult
@@ -169,7 +164,7 @@ def _check_mlflow_store() -> list[Finding]:
         probe_store(uri)
         if is_server(uri):
             findings.append(ok("mlflow", f"{public_url(uri)} answers"))
-        if is_project() and _may_have_open_runs(uri):
+        if is_project():
             from longreward.tasks.tracking.run_hierarchy import close_killed_runs
             from longreward.tasks.tracking.store import has_experiment
 
@@ -178,28 +173,17 @@ def _check_mlflow_store() -> list[Finding]:
     except TrackingUnavailable as error:
         message, _, advice = str(error).rpartition("; ")
         return [failure("mlflow", message or advice, advice)]
-    except LongRewardError:
-        return []  # reported with the state folder
+    except LongRewardError as error:
+        return [failure("mlflow", str(error), "correct MLFLOW_TRACKING_URI")]
     return findings
-
-
-def _may_have_open_runs(uri: str) -> bool:
-    """Query a SQLite store directly, since importing MLflow takes seconds; True for any other store."""
-    if not uri.startswith("sqlite:///"):
-        return True
-    try:
-        return "RUNNING" in run_statuses(Path(uri.removeprefix("sqlite:///").partition("?")[0]))
-    except sqlite3.Error:
-        return False  # there is no store yet, or it is reported with the state folder
 
 
 async def check_remote() -> list[Finding]:
     """Check whether DVC's default remote, if there is one, can be reached; it need not have any data."""
     name, url = default_remote()
-    if name is None or url is None or not RAW_DVC_FILE.exists():
+    # `dvc status` reports "new" for an HTTP remote even if nothing answers.
+    if name is None or url is None or url.startswith("http") or not RAW_DVC_FILE.exists():
         return []
-    if url.startswith("http"):  # `dvc status` reports "new" for these even if nothing answers
-        return [_check_http_remote(url)]
     result = await dvc("status", "--cloud", "--json", "--remote", name, str(RAW_DVC_FILE))
     if result.code == 0:
         return [ok("dvc", f"the remote {name} answers")]
@@ -207,17 +191,3 @@ async def check_remote() -> list[Finding]:
     message = public_url(errors[0]) if errors else "no answer"
     advice = "install what it names, or check the address and the login: `dvc remote list`"
     return [failure("dvc", f"the remote {name} cannot be used: {message}", advice)]
-
-
-def _check_http_remote(url: str) -> Finding:
-    advice = "check its address: `dvc remote list`"
-    try:
-        with urlopen(Request(url), timeout=TIMEOUT_S):
-            return ok("dvc", f"{public_url(url)} answers")
-    except HTTPError as error:
-        if error.code in (401, 403):
-            return note("dvc", f"{public_url(url)} requires a login ({error.code})", "set its key or password")
-        return failure("dvc", f"{public_url(url)} answers with status {error.code}", advice)
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        return failure("dvc", f"{public_url(url)} cannot be reached: {reason}", advice)

@@ -1,23 +1,19 @@
-"""Checks of the state folder: what earlier runs left, whether a pipeline is running, and MLflow's store."""
+"""Checks of the state folder: what earlier runs left, and whether a pipeline is running."""
 
-import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from longreward.errors import LongRewardError
-from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
+from longreward.tasks.doctor.finding import Finding, failure, note, ok
 from longreward.tasks.flow_runs import killed_runs
 from longreward.tasks.pipeline_lock import queue
 from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
-from longreward.tasks.tracking.store import TRACKING_URI, store_uri
 
 
 def check_state() -> Iterator[Finding]:
-    """Check that the state folder is writable, which pipelines use it, and the store of runs."""
+    """Check that the state folder is writable, and which pipelines use it."""
     try:
         folder = state_folder()
         with tempfile.TemporaryFile(dir=folder):
@@ -41,32 +37,3 @@ def check_state() -> Iterator[Finding]:
     if killed := killed_runs():
         message = f"runs of killed processes that Prefect shows as running: {len(killed)}"
         yield note("state", message, "`longreward doctor` without --offline, `serve` or the next pipeline closes them")
-    yield from _check_store()
-
-
-def _check_store() -> Iterator[Finding]:
-    try:
-        uri = store_uri()
-    except LongRewardError as error:
-        yield failure("mlflow", str(error), f"correct {TRACKING_URI}")
-        return
-    if not uri.startswith("sqlite:///"):
-        if not uri.startswith("http"):
-            yield ok("mlflow", f"runs are stored at {public_url(uri)}")
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not path.exists():
-        yield ok("mlflow", f"{path} will be created by the first run")
-        return
-    try:
-        runs = len(run_statuses(path))
-    except sqlite3.Error as error:
-        yield failure("mlflow", f"{path} cannot be read as MLflow's store: {error}", "move it; a new one is created")
-        return
-    yield ok("mlflow", f"{runs} runs in {path}")
-
-
-def run_statuses(store: Path) -> list[str]:
-    """Return the status of each run in an MLflow store; raises sqlite3.Error. Importing MLflow would take seconds."""
-    with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
-        return [status for (status,) in connection.execute("select status from runs")]

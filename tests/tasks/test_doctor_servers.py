@@ -15,7 +15,7 @@ from prefect.states import Pending, Running
 from longreward.judge import JudgeConfig
 from longreward.params import Params
 from longreward.tasks.doctor.finding import Finding, Level
-from longreward.tasks.doctor.servers import check_remote, check_servers
+from longreward.tasks.doctor.servers import check_servers
 
 DEAD = "http://me:hush@127.0.0.1:9"
 
@@ -52,34 +52,17 @@ def serve_status() -> Iterator[Callable[[int], str]]:
         server.server_close()
 
 
-def set_remote(folder: Path, url: str) -> None:
-    (folder / ".dvc").mkdir()
-    (folder / ".dvc/config").write_text(f"[core]\n    remote = r\n['remote \"r\"']\n    url = {url}\n")
-    (folder / "data").mkdir()
-    (folder / "data/raw.dvc").touch()
-
-
 def failed_subjects(findings: list[Finding]) -> set[str]:
     return {finding.subject for finding in findings if finding.level == Level.FAILURE}
 
 
-@pytest.mark.parametrize(("status", "level"), [(200, Level.OK), (401, Level.NOTE), (500, Level.FAILURE)])
-async def test_http_remote_checked_by_status(
-    project: Path, serve_status: Callable[[int], str], status: int, level: Level
-) -> None:
-    set_remote(project, serve_status(status))
-    [finding] = await check_remote()
-    assert (finding.subject, finding.level) == ("dvc", level)
-
-
 async def test_unreachable_servers_fail_without_passwords(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    set_remote(project, f"{DEAD}/x?t=hush")
     judge = JudgeConfig(kind="http", model="m", base_url="http://127.0.0.1:9/v1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     monkeypatch.setenv("OPENAI_API_KEY", "hush")
     with temporary_settings({PREFECT_API_URL: f"{DEAD}/api"}):
-        findings = [*await check_servers(Params().model_copy(update={"judge": judge})), *await check_remote()]
-    assert failed_subjects(findings) == {"judge", "prefect", "mlflow", "dvc"}
+        findings = [*await check_servers(Params().model_copy(update={"judge": judge}))]
+    assert failed_subjects(findings) == {"judge", "prefect", "mlflow"}
     assert "hush" not in "".join(finding.message + finding.advice for finding in findings)
 
 

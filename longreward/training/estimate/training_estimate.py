@@ -29,7 +29,7 @@ from longreward.training.estimate.memory import (
 from longreward.training.launch.launcher import launcher_file
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.prefix.support import unsupported_config_reason
-from longreward.training.template_check import TemplateReport, check_template
+from longreward.training.template_check import check_template
 from longreward.training.training_data import RowLengths, TrainingData, tokenize_examples, tokenize_pairs
 
 PrefixSharing = Literal["auto", "on", "off"]
@@ -49,7 +49,6 @@ class TrainingEstimate:
 
     settings: TrainingSettings
     data: TrainingData
-    template: TemplateReport
     pairs: bool
     share: bool
     """Whether both responses of a pair share their prompt."""
@@ -88,8 +87,6 @@ class TrainingEstimate:
             yield f"  {name:<9} median {statistics.median(values):,.0f}, p95 {p95:,}, longest {values[-1]:,}"
         if stats.answers.metrics():
             yield str(stats.answers)
-        if self.template.answers:
-            yield str(self.template)
 
     def memory_lines(self) -> Iterator[str]:
         """Describe the tokens of a step, the memory estimate and the device."""
@@ -129,12 +126,12 @@ def estimate_training(
     options: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "rows_dir": rows_dir}
     meta_model = build_meta_model(policy, model, lora=settings.lora)
     if pair_options:
-        template = check_template(tokenizer, read_pairs(data))
+        check_template(tokenizer, read_pairs(data))
         rows = tokenize_pairs(tokenizer, read_pairs(data), token_mismatch=pair_options.token_mismatch, **options)
         reason = unsupported_config_reason(meta_model, longest=rows.stats.longest)
         share = pair_options.prefix_sharing != "off" and reason is None
     else:
-        template = check_template(tokenizer, read_examples(data))
+        check_template(tokenizer, read_examples(data))
         rows = tokenize_examples(tokenizer, read_examples(data), **options)
         share = False
 
@@ -159,7 +156,7 @@ def estimate_training(
         checkpointing=settings.gradient_checkpointing,
         shards=shards,
     )
-    return TrainingEstimate(settings, rows, template, pairs, share, device, shape, memory, shards)
+    return TrainingEstimate(settings, rows, pairs, share, device, shape, memory, shards)
 
 
 def _row_tokens(row: RowLengths, *, pairs: bool, share: bool) -> int:

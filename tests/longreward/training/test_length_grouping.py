@@ -76,12 +76,13 @@ def test_one_row_and_no_rows():
     assert LengthGroupedSampler([], group=4, seed=0).epoch_order(0) == []
 
 
-def test_report_has_padding_with_and_without_grouping(tiny_policy, tmp_path):
+def test_report_has_padding(tiny_policy, tmp_path):
     figures = Training("sft", tmp_path, tiny_policy).run(max_steps=1).metrics()
     # Texts of 13 to 22 tokens: sorted, neighbours of a micro batch differ by one or two tokens.
-    assert 0 < figures["padding"] < figures["padding_ungrouped"] < 0.3
+    ungrouped = Training("sft", tmp_path / "ungrouped", tiny_policy).run(max_steps=1, group_by_length=False).metrics()
+    assert 0 < figures["padding"] < ungrouped["padding"] < 0.3
     alone = Training("sft", tmp_path / "alone", tiny_policy).run(max_steps=1, micro_batch=1).metrics()
-    assert alone["padding"] == alone["padding_ungrouped"] == 0
+    assert alone["padding"] == 0
 
 
 @pytest.mark.parametrize(("kind", "sharing"), [("sft", None), ("dpo", "off"), ("dpo", "on")])
@@ -97,8 +98,8 @@ def test_reported_padding_equals_batches(tiny_policy, tmp_path, monkeypatch, kin
                 counted.append((masked["input_ids"].numel(), sum(map(sum, masked["lengths"]))))
         return original(trainer)
 
-    original = run.padding_shares
-    monkeypatch.setattr(run, "padding_shares", count)
+    original = run.reported_padding
+    monkeypatch.setattr(run, "reported_padding", count)
     changes = {} if sharing is None else {"prefix_sharing": sharing}
     report = Training(kind, tmp_path, tiny_policy).run(max_steps=1, **changes)
     passed, real = map(sum, zip(*counted, strict=True))
