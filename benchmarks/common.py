@@ -15,6 +15,27 @@ from typing import Any, NamedTuple
 # Idle OpenMP threads spin by default and slow down other processes. torch reads this when it is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+MODELS: dict[str, dict[str, Any]] = {
+    "small": {
+        "hidden_size": 256,
+        "intermediate_size": 704,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 32_000,
+        "dtype": "float32",
+    },
+    "8b": {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128_256,
+        "dtype": "bfloat16",
+    },
+}
+
 
 class Measurement(NamedTuple):
     """Duration and memory of one alternative."""
@@ -38,6 +59,16 @@ def reference_dir(name: str) -> Path:
 def peak_rss_mb() -> float:
     """Return the peak resident memory of this process since its start (Linux: `ru_maxrss` counts KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def reset_gpu_peak() -> float:
+    """Start a new measurement of torch's peak memory on the GPU; return the allocated memory in MB, 0 without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0.0
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated() / 2**20
 
 
 def run_in_process(function: Callable[..., Measurement], *args: Any) -> Measurement:

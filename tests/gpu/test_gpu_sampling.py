@@ -1,0 +1,75 @@
+"""One KV cache for all responses against one per response and against transformers' `generate`, on a GPU."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Glm4Config, LlamaConfig, Qwen3Config
+
+from longreward.models import generation
+from longreward.models.generation import SamplingParams, generate, rng_stream
+
+SIZES = {
+    "vocab_size": 500,
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "max_position_embeddings": 8192,
+    "initializer_range": 0.1,
+    "pad_token_id": 0,
+}
+CONFIGS = {"llama": LlamaConfig(**SIZES), "qwen3": Qwen3Config(**SIZES), "glm4": Glm4Config(**SIZES)}
+PROMPTS = [[2 + (7 * index + length) % 490 for index in range(length)] for length in (900, 61, 2000)]
+TOKENS, N = 40, 5
+
+
+def make_policy(kind: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind], attn_implementation="sdpa", dtype=dtype).eval().to(device)
+    return SimpleNamespace(
+        model=model,
+        encoder=SimpleNamespace(end_ids=tuple(range(1, 500, 20))),
+        device=device,
+        config=SimpleNamespace(attention="sdpa"),
+    )
+
+
+def sample(policy: Any, prompts: list[list[int]], **options: Any) -> list[list[list[int]]]:
+    streams = [rng_stream(5, str(len(prompt)), number, TOKENS) for prompt in prompts for number in range(N)]
+    return generate(policy, prompts, streams, SamplingParams(**{"temperature": 1.0, "n": N, **options}))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_shared_cache_samples_the_same_tokens(kind, temperature, device):
+    policy = make_policy(kind, device)
+    shared = sample(policy, PROMPTS[:1], temperature=temperature, cache="shared")
+    assert shared == sample(policy, PROMPTS[:1], temperature=temperature, cache="repeated")
+    if temperature == 1:
+        assert len({tuple(response) for response in shared[0]}) == N
+
+
+def test_generate_of_transformers_samples_the_same_tokens(device, monkeypatch):
+    policy = make_policy("llama", device)
+    shared = sample(policy, PROMPTS, cache="shared")
+    assert len({len(response) for response in shared[0]}) > 1  # some responses end before others
+    monkeypatch.setattr(generation, "_needs_transformers", lambda model: True)
+    assert sample(policy, PROMPTS) == shared
+
+
+def test_batched_prompts_give_the_same_responses_as_single_prompts(device):
+    policy = make_policy("llama", device)
+    single = [sample(policy, [prompt], cache="shared")[0] for prompt in PROMPTS]
+    assert sample(policy, PROMPTS, cache="shared") == single
+
+
+def test_bfloat16_samples_from_the_same_distribution(device):
+    """Rounding changes some tokens; the log-probabilities of the first tokens must be as close as between caches."""
+    policy = make_policy("llama", device, torch.bfloat16)
+    shared, repeated = (sample(policy, PROMPTS[:1], cache=cache)[0] for cache in ("shared", "repeated"))
+    common = sum(a[:8] == b[:8] for a, b in zip(shared, repeated, strict=True))
+    assert common >= N - 1
