@@ -14,7 +14,7 @@ with LoRA and gradient checkpointing. Modes alternate, so that a busy machine af
 other, since two models do not fit on a GPU). `--liger` replaces norms, rotary embeddings and MLPs by the kernels of
 liger-kernel in all modes. Times are medians over the rounds after one warm-up. Peak memory is that of the whole process
 on a CPU, and torch's allocated memory on a GPU; "estimate" is what `longreward preflight` computes for the same step.
-"loss" is the difference to the loss of the first mode. `--longest` searches for the longest prompt that fits.
+"loss" is the relative difference to the loss of the first mode. `--longest` searches for the longest prompt that fits.
 """
 
 import statistics
@@ -90,7 +90,7 @@ def print_table(results: dict[str, list[StepResult]]) -> None:
             memory = steps[-1].peak_mb / baseline_steps[-1].peak_mb
             line += f"   {speedup:5.2f}x as fast as {baseline} in {memory:.2f} of its memory"
         if first is not None and mode != first:
-            line += f"   loss {steps[0].loss - results[first][0].loss:+.1e}"
+            line += f"   loss {steps[0].loss / results[first][0].loss - 1:+.1e}"
         print(line, flush=True)
 
 

@@ -118,7 +118,8 @@ def _generate_batch(
 ) -> list[list[int]]:
     import torch
 
-    from longreward.models.kv_cache import ReplicatedCache, SharedPrefixCache, prefill
+    from longreward.models.kv_cache import ReplicatedCache, prefill
+    from longreward.models.shared_cache import SharedPrefixCache
 
     state = prefill(policy.model, prompts, pad_id=policy.encoder.end_ids[0], device=policy.device)
     cache_class = SharedPrefixCache if _uses_shared_cache(policy, state, params) else ReplicatedCache
@@ -144,32 +145,25 @@ def _generate_batch(
 
 
 def _uses_shared_cache(policy: Policy, state: "PrefillState", params: SamplingParams) -> bool:
-    from longreward.models.kv_cache import cache_bytes, can_share_cache
+    from longreward.models.kv_cache import cache_bytes
+    from longreward.models.shared_cache import SharedCacheError, unsupported_reason
 
-    if params.cache != "auto":
-        return params.cache == "shared"
-    if params.n == 1:
+    if params.cache == "repeated" or (params.cache == "auto" and params.n == 1):
         return False
-    if not can_share_cache(state.cache):
-        reason, advice = "some layers have windows", ""
-    elif policy.config.attention not in ("sdpa", "eager"):
-        reason, advice = (
-            f"policy.attention is {policy.config.attention}",
-            ", and policy.attention: sdpa shares one cache",
-        )
-    else:
+    if (reason := unsupported_reason(policy.model)) is None:
         return True
+    if params.cache == "shared":
+        raise SharedCacheError(f"sample.cache is shared, and the policy cannot share one: {reason}; set it to auto")
     size = params.n * cache_bytes(state.cache)
     if size >= 2 * _reported_bytes.get(reason, 0):
         _reported_bytes[reason] = size
         log.log(
             logging.WARNING if size >= WARN_CACHE_BYTES else logging.INFO,
             "cache: auto copies the prompts' cache %d times, %.1f GB in total, because %s; fewer responses per prompt "
-            "or fewer prompts per batch need less memory%s",
+            "or fewer prompts per batch need less memory",
             params.n,
             size / 1e9,
             reason,
-            advice,
         )
     return False
 

@@ -1,11 +1,9 @@
 """KV caches for sampling n responses to a prompt that is read once.
 
-    prompt ids --prefill--> KV cache --shared or replicated--> next-token logits of n responses
+    prompt ids --prefill--> KV cache --replicated, or shared (shared_cache.py)--> next-token logits of n responses
 
-`SharedPrefixCache` keeps the prompt's cache once. The newest tokens of the n responses are one row of the batch, and
-an attention mask lets each of them see the prompt and its own response. At 64k tokens of an 8B model the cache takes
-8 GB; ten copies would take 80 GB. `ReplicatedCache` copies the cache for each response, which also works with
-attention implementations that accept no such mask. Responses that have ended then leave the batch.
+`ReplicatedCache` copies the prompt's cache for each response, which works with every model whose cache holds keys and
+values only. Responses that have ended leave the batch.
 """
 
 from collections.abc import Sequence
@@ -79,11 +77,6 @@ def can_repeat_cache(model: Any) -> bool:
     return all(type(layer).__name__ in REPEATABLE_LAYERS for layer in preallocated_cache(model.config).layers)
 
 
-def can_share_cache(cache: DynamicCache) -> bool:
-    """Return whether every layer has plain full attention, which one mask over prompt and responses can describe."""
-    return all(type(layer) is PreallocatedLayer for layer in cache.layers)
-
-
 def cache_bytes(cache: DynamicCache) -> int:
     """Return the size of a filled cache in bytes."""
     return sum(getattr(layer, name).nbytes for layer in cache.layers for name in ("keys", "values"))
@@ -142,35 +135,3 @@ class ReplicatedCache:
         self.cache.batch_select_indices(rows)
         self.present = self.present[rows]
         return True
-
-
-class SharedPrefixCache:
-    """The prompt's cache once; the newest tokens of its n responses are one row of the batch."""
-
-    def __init__(self, model: Any, state: PrefillState, n: int) -> None:
-        self.model, self.cache, self.n = model, state.cache, n
-        # Boolean attention mask [prompts, 1, n, cached tokens]: the prompt is visible to all responses, and each step
-        # adds an identity matrix, which makes a new token visible to its own response only.
-        self.visible = state.present[:, None, None, :].expand(-1, 1, n, -1)
-        self.self_mask = torch.eye(n, dtype=torch.bool, device=state.present.device)
-        self.self_mask = self.self_mask.expand(len(self.visible), 1, -1, -1)
-        self.positions = state.present.sum(dim=1, keepdim=True).expand(-1, n)
-
-    def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary]."""
-        self.visible = torch.cat([self.visible, self.self_mask], dim=-1)
-        dtype = self.model.dtype
-        mask = torch.zeros(self.visible.shape, dtype=dtype, device=self.visible.device)
-        output = self.model(
-            input_ids=tokens.view(-1, self.n),
-            attention_mask=mask.masked_fill(~self.visible, torch.finfo(dtype).min),
-            position_ids=self.positions,
-            past_key_values=self.cache,
-        )
-        self.positions = self.positions + 1
-        logits: torch.Tensor = output.logits.flatten(0, 1)
-        return logits
-
-    def select_rows(self, rows: torch.Tensor) -> bool:
-        """Return False: the responses of a prompt are one row of the batch and cannot leave it one by one."""
-        return False

@@ -23,6 +23,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from longreward.errors import PolicyError
+from longreward.models.shared_cache import NEUTRAL_KWARGS
 
 
 class SharedPrefixError(PolicyError):
@@ -56,11 +57,6 @@ class AttentionOptions:
 Kernel = Callable[[Any, Tensor, Tensor, Tensor, AttentionOptions], Tensor]
 """Causal attention aligned at the lower right: (module, query [1, heads, q, d], key and value [1, kv heads, k >= q, d],
 options) -> [1, q, heads, d]."""
-
-# Keyword arguments that models pass to their attention and that do not change its result. transformers 5.23 passes
-# others that do (softcap, s_aux, indices, position_bias, cu_seq_lens_q, …), and later versions will add more; so what
-# is neither listed here nor handled below is refused, never ignored.
-NEUTRAL_KWARGS = frozenset({"position_ids", "use_cache", "output_attentions", "output_hidden_states"})
 
 
 def attention_name(base: str) -> str:

@@ -21,6 +21,7 @@ from transformers import (
 
 from longreward.models import generation
 from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
+from longreward.models.shared_cache import SharedCacheError
 
 SIZES = {
     "vocab_size": 60,
@@ -140,27 +141,27 @@ def test_transformers_generate_can_be_stopped(monkeypatch):
     assert [len(response) for response in generated[0]] == [3, 3]
 
 
-@pytest.mark.parametrize(
-    ("kind", "attention", "size", "level", "words"),
-    [
-        # keys and values of 2 layers x 2 heads x 8 float32: 256 bytes a token; a window of 8 keeps 7 tokens
-        ("sliding windows", "sdpa", 5 * 7 * 256, logging.INFO, "because some layers have windows"),
-        ("full attention", "flash_attention_2", 5 * 9 * 256, logging.WARNING, "sdpa shares one cache"),
-    ],
-)
-def test_cache_copies_logged_with_size(kind, attention, size, level, words, caplog, monkeypatch):
+@pytest.mark.parametrize(("warn_bytes", "level"), [(10_000, logging.INFO), (8_000, logging.WARNING)])
+def test_cache_copies_logged_with_size(warn_bytes, level, caplog, monkeypatch):
     monkeypatch.setattr(generation, "_reported_bytes", {})
-    monkeypatch.setattr(generation, "WARN_CACHE_BYTES", 10_000)
-    policy = policy_of(CONFIGS[kind])
-    policy.config.attention = attention
+    monkeypatch.setattr(generation, "WARN_CACHE_BYTES", warn_bytes)
+    policy = policy_of(CONFIGS["sliding windows"])
     streams = [rng_stream(5, str(number), 0, 3) for number in range(5)]
     with caplog.at_level(logging.INFO):
         generate(policy, PROMPTS[:1], streams[:1], SamplingParams(1.0))
         for _ in range(2):
             generate(policy, PROMPTS[:1], streams, SamplingParams(1.0, n=5))
     [record] = [record for record in caplog.records if "the prompts' cache 5 times" in record.message]
-    assert (record.levelno, [*generation._reported_bytes.values()]) == (level, [size])
-    assert words in record.message
+    # Keys and values of 2 layers x 2 heads x 8 float32: 256 bytes a token; a window of 8 keeps 7 tokens.
+    assert (record.levelno, [*generation._reported_bytes.values()]) == (level, [5 * 7 * 256])
+    assert "because some layers have windows" in record.message
+
+
+def test_cache_that_cannot_be_shared_is_an_error_if_shared_is_set():
+    policy = policy_of(CONFIGS["sliding windows"])
+    streams = [rng_stream(5, str(number), 0, 3) for number in range(2)]
+    with pytest.raises(SharedCacheError, match="some layers have windows"):
+        generate(policy, PROMPTS[:1], streams, SamplingParams(1.0, n=2, cache="shared"))
 
 
 @pytest.mark.parametrize("cache", ["shared", "repeated"])
