@@ -26,6 +26,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import set_seed
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.trainer import dpo_trainer as dpo_trainer_module
 
 from longreward.errors import StateError
 from longreward.models.policy import Policy
@@ -125,7 +126,8 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and kwargs["peft_config"] is None:
             kwargs["ref_model"] = torch.nn.Module()  # a placeholder that is never called
             kwargs["ref_model"].config = kwargs["model"].config
-        super().__init__(**kwargs)
+        with _without_model_hash():
+            super().__init__(**kwargs)
         self.ref_model = None
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
@@ -177,6 +179,20 @@ class _DpoTrainer(ExactResumeMixin, DPOTrainer):  # type: ignore[misc]
         finally:
             accelerator.autocast_handler = handler
         return model, self.get_train_dataloader()
+
+
+@contextmanager
+def _without_model_hash() -> Iterator[None]:
+    """Keep TRL from hashing all weights for its cache of reference log-probabilities, which `reference_file` replaces.
+
+    TRL 1.16 copies them to the CPU in float32 for SHA-256: half a minute or more for 8B weights.
+    """
+    hash_module = dpo_trainer_module.hash_module
+    dpo_trainer_module.hash_module = lambda module: ""
+    try:
+        yield
+    finally:
+        dpo_trainer_module.hash_module = hash_module
 
 
 def add_reference_logps(

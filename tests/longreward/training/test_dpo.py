@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trl.trainer import dpo_trainer as dpo_trainer_module
 
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
@@ -122,6 +123,15 @@ def test_reference_is_sft_model(policy, tmp_path):
     result = json.loads(reference_file.read_text())
     assert result["ref_chosen_logps"] == pytest.approx([chosen for chosen, _ in expected], rel=1e-4)
     assert result["ref_rejected_logps"] == pytest.approx([rejected for _, rejected in expected], rel=1e-4)
+
+
+def test_weights_are_not_hashed(policy, tmp_path, monkeypatch):
+    def hash_module(module):
+        raise AssertionError("TRL hashes all weights")
+
+    monkeypatch.setattr(dpo_trainer_module, "hash_module", hash_module)
+    make_trainer(policy, tmp_path / "reference.json", tmp_path)
+    assert dpo_trainer_module.hash_module is hash_module
 
 
 def test_first_loss_has_zero_margin(training, policy):

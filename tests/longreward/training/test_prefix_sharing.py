@@ -112,6 +112,9 @@ def step_of(trainer, count: int = 3) -> dict[str, Any]:
     """The loss of the first `count` pairs, its gradients, and what the trainer would log."""
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(count)]))
     trainer.model.train()
+    if trainer.args.gradient_checkpointing:  # train() would enable it
+        trainer.model.activation_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+        assert trainer.model.is_gradient_checkpointing
     loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
     gradients = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
