@@ -23,11 +23,13 @@ class PolicyServer:
         fields: dict[str, Any] | None = None,
         key: str | None = None,
         raw: bytes | None = None,
+        listed: dict[str, Any] | None = None,
     ) -> None:
         self.names, self.accepts_any_name, self.accepts_token_ids = names, accepts_any_name, accepts_token_ids
         self.ignores_n, self.rejected_field, self.fields = ignores_n, rejected_field, fields or {}
         self.prompt_tokens, self.prompt_token_ids = prompt_tokens, prompt_token_ids
         self.dies_after, self.key, self.raw = dies_after, key, raw
+        self.listed = {"max_model_len": 200} if listed is None else listed
         self.requests: list[dict[str, Any]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
@@ -68,7 +70,7 @@ class PolicyServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                listed = [{"id": name, "max_model_len": 200} for name in server.names]
+                listed = [{"id": name, **server.listed} for name in server.names]
                 self.reply(200, json.dumps({"object": "list", "data": listed}).encode())
 
             def do_POST(self) -> None:

@@ -41,6 +41,7 @@ PROBE_EXAMPLE = (PROBE_USER, PROBE_RESPONSE)
 """A context and a query that show whether a tokenizer drops every word."""
 
 MAX_TOKENIZED_CHARACTERS = 2**20
+MODEL_WINDOW_ADVICE = "raise policy.window if the model allows it"
 WORD = re.compile(rf"[{HAN_RANGE}]|[^\W{HAN_RANGE}]+")
 WHITE_SPACE = re.compile(r"\s")
 
@@ -143,6 +144,11 @@ class Policy:
     device: "torch.device"
 
     @property
+    def window_advice(self) -> str:
+        """How to get a larger window, for messages."""
+        return MODEL_WINDOW_ADVICE
+
+    @property
     def tokenizer(self) -> Any:
         """The transformers tokenizer."""
         return self.encoder.tokenizer
@@ -242,7 +248,9 @@ def link_pretrained(config: PolicyConfig, model: str, out: Path) -> None:
     write_pointer(config, model, out)
 
 
-def fit_window(ids: list[int], *, limit: int, rule: OverWindow, name: str) -> list[int]:
+def fit_window(
+    ids: list[int], *, limit: int, rule: OverWindow, name: str, window_advice: str = MODEL_WINDOW_ADVICE
+) -> list[int]:
     """Return `ids` if they fit into `limit` tokens, otherwise their first and last halves, as LongBench truncates.
 
     Raises PolicyError that names the example `name` if `rule` is "refuse".
@@ -252,8 +260,7 @@ def fit_window(ids: list[int], *, limit: int, rule: OverWindow, name: str) -> li
     if limit < 2 or rule == "refuse":
         raise PolicyError(
             f"example {name}: its prompt has {len(ids):,} tokens, and {max(limit, 0):,} fit next to the response; drop "
-            "the example, lower max_new_tokens, raise policy.window if the model allows it, or set over_window to "
-            "keep_ends"
+            f"the example (prepare.over_window), lower max_new_tokens, {window_advice}, or set over_window to keep_ends"
         )
     # Both ends are kept because instructions and questions usually are there.
     first = limit // 2

@@ -57,6 +57,11 @@ class PromptEncoder(Protocol):
         ...
 
     @property
+    def window_advice(self) -> str:
+        """How to get a larger window, for messages."""
+        ...
+
+    @property
     def encoder(self) -> PolicyTokenizer:
         """Tokenizer, chat template and prompt template."""
         ...
@@ -145,7 +150,8 @@ def encode_prompt(policy: PromptEncoder, example: Example, config: SampleConfig)
     """
     ids = policy.encoder.prompt_ids(example.context, example.query)
     limit = policy.window - config.max_new_tokens
-    fitted = fit_window(ids, limit=limit, rule=config.over_window, name=example.id)
+    advice = policy.window_advice
+    fitted = fit_window(ids, limit=limit, rule=config.over_window, name=example.id, window_advice=advice)
     return fitted, len(fitted) < len(ids)
 
 

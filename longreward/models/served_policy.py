@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from longreward.errors import PolicyError, ServerUnavailable
 from longreward.models.chat_encoding import Messages
 from longreward.models.config import PolicyConfig
-from longreward.models.policy import PolicyTokenizer, hash_ids, load_tokenizer, policy_window
+from longreward.models.policy import MODEL_WINDOW_ADVICE, PolicyTokenizer, hash_ids, load_tokenizer, policy_window
 from longreward.models.policy_client import Choice, PolicyClient, Prompt
 from longreward.models.sampling import SampleConfig, encode_prompt, response_from_ids
 from longreward.records import Example, Response
@@ -45,6 +45,16 @@ class ServedPolicy:
     window: int
     client: PolicyClient
     server: ServerHandle | None = None
+
+    @property
+    def window_advice(self) -> str:
+        """How to get a larger window, for messages."""
+        if self.client.window != self.window:
+            return MODEL_WINDOW_ADVICE
+        return (
+            f"start the server with a larger window than {self.window:,} tokens (vLLM: --max-model-len; llama.cpp: "
+            "--ctx-size, divided among its slots)"
+        )
 
 
 def served_policy(

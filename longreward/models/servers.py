@@ -5,12 +5,14 @@ for result in await probe_servers(config):    # requests one token from each ser
     print(result.ok, result.message)          # True  policy server at http://localhost:8000/v1/: 'sft' answered …
 """
 
+import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from longreward.errors import ConfigError, PolicyError, ServerRefused
 from longreward.models.config import PolicyConfig
@@ -21,6 +23,10 @@ from longreward.records import Role
 from longreward.utils.endpoints import ProbeResult
 
 UNKNOWN_MODEL = "no-model-has-this-name"
+LLAMA_CPP_NEUTRAL = {"top_k": 0, "min_p": 0}
+"""The values with which llama.cpp samples from the whole distribution."""
+
+log = logging.getLogger(__name__)
 
 
 def check_server(config: ServerConfig) -> None:
@@ -88,12 +94,38 @@ async def connect_external(config: ServerConfig, *, base_url: str, model: str | 
         if client.model is None and len(names) == 1:
             client.model = names[0]
         await _check_model_is_served(client, names)
-        window = next((entry.get("max_model_len") for entry in models if entry["id"] == client.model), None)
-        client.window = window if isinstance(window, int) and window > 0 else None  # of vLLM and SGLang
+        served = next((entry for entry in models if entry["id"] == client.model), {})
+        client.window = _reported_window(served)
+        _warn_about_llama_cpp(served, config)
     except PolicyError:
         await client.close()
         raise
     return client
+
+
+def _reported_window(model: Mapping[str, Any]) -> int | None:
+    """Return the window in an entry of a server's list of models: of vLLM and SGLang, or of a slot of llama.cpp.
+
+    llama.cpp needs it most: a response that reaches the end of its slot is cut and reported as any other that reached
+    the token limit.
+    """
+    meta = model.get("meta")
+    for window in (model.get("max_model_len"), meta.get("n_ctx") if isinstance(meta, dict) else None):
+        if isinstance(window, int) and window > 0:
+            return window
+    return None
+
+
+def _warn_about_llama_cpp(model: Mapping[str, Any], config: ServerConfig) -> None:
+    if model.get("owned_by") != "llamacpp":
+        return
+    missing = [f"{name}: {value}" for name, value in LLAMA_CPP_NEUTRAL.items() if name not in config.extra_body]
+    if missing:
+        log.warning(
+            "llama.cpp samples with its own top_k (40) and min_p (0.05) beside sample.temperature and sample.top_p, so "
+            "its responses are less varied than those of other servers; set server.extra_body: {%s}",
+            ", ".join(missing),
+        )
 
 
 async def _check_model_is_served(client: PolicyClient, names: list[str]) -> None:

@@ -248,3 +248,22 @@ async def test_chat_prompt_ids_recorded_if_server_confirms(tiny_policy, policy_s
         await sample_at(tiny_policy, other, prompt="chat", examples=EXAMPLES[:1])
     unchecked = await sample_at(tiny_policy, other, prompt="chat", examples=EXAMPLES[:1], check_prompt=False)
     assert {response.prompt_hash for response in unchecked[0]} == {None}
+
+
+LLAMA_CPP = {"owned_by": "llamacpp", "meta": {"n_ctx": 96, "n_ctx_train": 8192}}
+
+
+async def test_window_of_llama_cpp_slot_limits_prompts(tiny_policy, policy_server):
+    async with served(tiny_policy, policy_server(listed=LLAMA_CPP)) as policy:
+        assert policy.window == 96
+        message = r"example long: its prompt has .* tokens, and 72 fit .* start the server with a larger window than 96"
+        with pytest.raises(PolicyError, match=message):
+            await sample_served(policy, [LONG], SETTINGS)
+
+
+async def test_llama_cpp_sampling_defaults_reported(tiny_policy, policy_server, caplog):
+    server = policy_server(listed=LLAMA_CPP)
+    async with served(tiny_policy, server, extra_body={"top_k": 0, "min_p": 0}):
+        assert "llama.cpp" not in caplog.text
+    async with served(tiny_policy, server, extra_body={"top_k": 0}):
+        assert "set server.extra_body: {min_p: 0}" in caplog.text
