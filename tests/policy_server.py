@@ -24,11 +24,14 @@ class PolicyServer:
         key: str | None = None,
         raw: bytes | None = None,
         listed: dict[str, Any] | None = None,
+        max_choices: int | None = None,
+        error: tuple[int, dict[str, Any]] | None = None,
     ) -> None:
         self.names, self.accepts_any_name, self.accepts_token_ids = names, accepts_any_name, accepts_token_ids
         self.ignores_n, self.rejected_field, self.fields = ignores_n, rejected_field, fields or {}
         self.prompt_tokens, self.prompt_token_ids = prompt_tokens, prompt_token_ids
         self.dies_after, self.key, self.raw = dies_after, key, raw
+        self.max_choices, self.error = max_choices, error
         self.listed = {"max_model_len": 200} if listed is None else listed
         self.requests: list[dict[str, Any]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -49,7 +52,11 @@ class PolicyServer:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
         if self.rejected_field in body:
             return 422, {"detail": f"Unexpected keys in the request: {self.rejected_field}"}
+        if self.error is not None and body["max_tokens"] > 1:
+            return self.error[0], {"error": self.error[1]}
         chat = path.endswith("/chat/completions")
+        if self.max_choices is not None and body.get("n", 1) > self.max_choices:
+            return 400, {"error": {"message": f"Field 'n': Value must be between 1 <= value <= {self.max_choices}"}}
         if not chat and not self.accepts_token_ids:
             return 400, {"detail": "prompt must be a string."}
         texts = [f"seed {body.get('seed')} answer {i}" for i in range(1 if self.ignores_n else body.get("n", 1))]

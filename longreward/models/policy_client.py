@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from longreward.errors import JudgeUnavailable, PolicyError, ServerRefused, ServerUnavailable
+from longreward.errors import JudgeUnavailable, PolicyError, PromptTooLong, ServerRefused, ServerUnavailable
 from longreward.models.server_config import ServerConfig, server_key
 from longreward.utils.concurrency import gather
 from longreward.utils.http_errors import ErrorMapper
@@ -148,6 +148,22 @@ class PolicyClient:
         await self._client.close()
 
     async def _request(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
+        """Return at most `n` choices of one request; one choice if the server rejects more."""
+        try:
+            return await self._request_ids(prompt, n, settings)
+        except _RequestRejected as error:
+            if n == 1:
+                raise
+            rejected = error
+        try:
+            # llama.cpp gives at most as many choices as it has slots, other servers only one.
+            choices = await self._request_ids(prompt, 1, settings)
+        except _RequestRejected:
+            raise rejected from None
+        self._choices_per_request = 1
+        return choices
+
+    async def _request_ids(self, prompt: Prompt, n: int, settings: dict[str, float]) -> list[Choice]:
         """Return at most `n` choices of one request; without token ids if the server rejects that field."""
         if self._returns_token_ids or "return_token_ids" not in settings:
             try:
@@ -182,6 +198,13 @@ class PolicyClient:
         converted = self._errors.from_exception(error)
         if isinstance(converted, JudgeUnavailable):
             return ServerUnavailable(str(converted))
+        if isinstance(converted, PromptTooLong):
+            # The window is known where the server's list of models states it, and then no such prompt is sent.
+            return ServerRefused(
+                f"{converted}; set policy.window to the server's window, so that longer prompts are handled as "
+                "sample.over_window says, or start the server with a larger one (vLLM: --max-model-len; llama.cpp: "
+                "--ctx-size, divided among its slots)"
+            )
         if getattr(error, "status_code", None) not in (400, 422):
             return ServerRefused(str(converted))
         advice = "" if prompt.is_chat else "; a server that takes no token ids needs server.prompt: chat"

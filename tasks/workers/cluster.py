@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from longreward.errors import PolicyError, WorkerError
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import fingerprint
-from longreward.models.policy import PolicyTokenizer, load_tokenizer, policy_window
+from longreward.models.policy import MODEL_WINDOW_ADVICE, PolicyTokenizer, load_tokenizer, policy_window
 from longreward.models.sampling import SampleConfig
 from longreward.models.served_policy import ServedPolicy, check_truncated_chats
 from longreward.models.server_config import ServerConfig
@@ -236,6 +236,11 @@ class RemotePolicy:
     served: ServedPolicy | None
     fingerprint: str | None
     """Of the folder `path`; None for a model on the hub."""
+
+    @property
+    def window_advice(self) -> str:
+        """How to get a larger window, for messages."""
+        return self.served.window_advice if self.served is not None else MODEL_WINDOW_ADVICE
 
     @property
     def capacity(self) -> int:

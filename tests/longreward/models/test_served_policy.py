@@ -71,6 +71,20 @@ async def test_server_that_ignores_n_gets_more_requests_with_other_seeds(tiny_po
     assert [body.get("n", 1) for body in server.prompts] == [3, 3, 1, 1, 1, 1]  # both prompts were on their way
 
 
+async def test_server_that_rejects_n_gets_one_request_for_each_choice(tiny_policy, policy_server):
+    server = policy_server(max_choices=2, rejected_field="return_token_ids")
+    groups = await sample_at(tiny_policy, server)
+    assert [len(group) for group in groups] == [3, 3]
+    assert len({response.text for group in groups for response in group}) == 6
+    accepted = [body for body in server.prompts if body.get("n", 1) == 1 and "return_token_ids" not in body]
+    assert len(accepted) == 6
+
+
+async def test_prompt_rejected_for_another_reason_reported(tiny_policy, policy_server):
+    with pytest.raises(ServerRefused, match="Unexpected keys in the request: top_p"):
+        await sample_at(tiny_policy, policy_server(rejected_field="top_p"))
+
+
 async def test_choices_per_request(tiny_policy, policy_server):
     server = policy_server()
     [group] = await sample_at(tiny_policy, server, examples=EXAMPLES[:1], choices_per_request=2)
@@ -267,3 +281,16 @@ async def test_llama_cpp_sampling_defaults_reported(tiny_policy, policy_server, 
         assert "llama.cpp" not in caplog.text
     async with served(tiny_policy, server, extra_body={"top_k": 0}):
         assert "set server.extra_body: {min_p: 0}" in caplog.text
+
+
+async def test_prompt_over_unknown_window_of_server_names_the_setting(tiny_policy, policy_server):
+    message = "request (247 tokens) exceeds the available context size (96 tokens), try increasing it"
+    server = policy_server(
+        listed={}, error=(400, {"code": 400, "message": message, "type": "exceed_context_size_error"})
+    )
+    with pytest.raises(ServerRefused) as raised:
+        await sample_at(tiny_policy, server, examples=EXAMPLES[:1])
+    assert message in str(raised.value)
+    assert "set policy.window to the server's window" in str(raised.value)
+    assert "server.prompt" not in str(raised.value)
+    assert len(server.prompts) == 1  # not tried again without token ids, or with one choice
