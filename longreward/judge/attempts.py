@@ -7,7 +7,8 @@
                                                      4        prompt, reply to 3, reminder       0.01     readable
 
 A reminder continues the conversation with one line on the format (`ReplyFormat.reminder`). Another temperature alone
-rarely helps a small model: it gives its opinion and forgets the form again.
+rarely helps a small model: it gives its opinion and forgets the form again. A verdict that is missing after a truncated
+reply with the second limit is requested in the same way.
 
 A request with a larger `max_tokens`, or with a reminder, has another key in the ledger. So a truncated reply is never
 served for a request with a larger limit, and after an interruption the attempts are reconstructed from the ledger.
@@ -241,14 +242,18 @@ class Attempts(Generic[T]):
     def _reminder_after(self, exchange: Exchange) -> ChatRequest | None:
         """Return the request that reminds the judge of the format after its reply; None where that makes no sense.
 
-        A truncated reply lacked tokens, an empty one would be a message without content, and a judge that ignored one
-        reminder does better with a new start.
+        An empty reply would be a message without content, and a judge that ignored one reminder does better with a new
+        start. A truncated list lacks tokens, and so may an analysis. But a small judge whose analysis does not end
+        within twice the limit is in a loop, and a larger limit only makes it longer: it is asked for the verdict.
         """
         request, reply = self._requests[exchange.request_id], exchange.reply
         text = self._text(reply).strip()
         if not self._reminds or request.turns or not text or exchange.outcome == "refused":
             return None
-        if self.is_truncated(reply) or self.complete_value(reply) is not None:
+        if self.complete_value(reply) is not None:
+            return None
+        is_first_limit = request.max_tokens == self._original.max_tokens < self._max_limit
+        if self.is_truncated(reply) and (is_first_limit or self._original.reply_format.is_list):
             return None
         return replace(request, turns=((text, self._original.reply_format.reminder),))
 

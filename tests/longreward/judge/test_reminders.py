@@ -120,6 +120,23 @@ async def test_truncated_and_empty_replies_get_no_reminder() -> None:
     assert model.limits == [512, 1024, 1024, 1024]
 
 
+async def test_endless_analysis_is_asked_for_its_verdict() -> None:
+    """A larger limit is tried once; a list gets larger limits only, as its verdict is all of it."""
+    endless = [ChatReply("First, " * count, "length") for count in (10, 20, 30, 40)]
+    parse_truncated = truncated_verdict(parse_rating)
+    model = Model(*endless[:2], "Rating: [[4]]")
+    async with Judge.from_model(model) as judge:
+        reply = await judge.query(REQUEST, parse_rating, parse_truncated=parse_truncated)
+    assert (reply.value, reply.truncated, model.limits) == (4.0, False, [512, 1024, 1024])
+    assert model.calls[2] == (["How good is it?", ("First, " * 20).strip(), REMINDER], 0.01)
+    model = Model(*endless, "Rating: [[4]]")
+    async with Judge.from_model(model) as judge:
+        request = replace(REQUEST, reply_format=ReplyFormat(reminder=REMINDER, is_list=True))
+        reply = await judge.query(request, parse_rating, parse_truncated=parse_truncated)
+    assert (reply.value, model.limits) == (4.0, [512, 1024, 2048, 4096, 4096])
+    assert [len(messages) for messages, _ in model.calls] == [1] * 5
+
+
 async def test_reminder_conversation_excludes_reasoning() -> None:
     model = Model("<think>Perhaps [[9]]?</think>\nIt is fine.\n", "Rating: [[4]]")
     async with Judge.from_model(model) as judge:
