@@ -125,8 +125,8 @@ class JudgeConfig(Config):
     request that fails at all of them while the server replies to others ends unscored; else the run stops."""
 
     max_attempts: int = Field(default=5, ge=1, le=100)
-    """How often one run sends a request whose reply cannot be parsed (METHOD: up to 5 tries). What stays unreadable is
-    sent again by the next run."""
+    """How often one run sends a request whose reply cannot be parsed (METHOD: up to 5 tries); every second time it
+    continues the conversation with a reminder of the format. What stays unreadable is sent again by the next run."""
 
     max_reply_tokens: int = Field(default=4096, ge=1)
     """A reply that was cut off at its token limit (`finish_reason: length`) is requested again with twice the limit of
@@ -143,10 +143,10 @@ class JudgeConfig(Config):
     run stops with an error that shows a reply; null: it never stops for that."""
 
     first_temperature: float = Field(default=0.01, ge=0, le=2)
-    """Temperature of the first attempt (the published code's)."""
+    """Temperature of the first attempt (the published code's), and of reminders of the format."""
 
     retry_temperature: float = Field(default=0.95, ge=0, le=2)
-    """Temperature of the attempts after an unreadable reply (the published code's)."""
+    """Temperature of repeated requests after an unreadable reply (the published code's)."""
 
     thinking_tokens: int = Field(default=0, ge=0, le=1_000_000)
     """Tokens that the judge may think before it replies, on top of what each prompt allows for its reply (512 to

@@ -14,7 +14,10 @@ from functools import lru_cache
 
 from longreward.chat_model import ReplyFormat
 from longreward.judge.escaping import find_headings
+from longreward.judge.prompt_manifest import LIST_TEMPLATES, Manifest
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.reply_text import DECORATION, find_closing_label
+from longreward.utils.language import Language
 
 _WINDOW = 200  # characters at the end of a reply that are considered
 _NUMBER = re.compile(r"\{\w+\}")
@@ -43,6 +46,17 @@ def reply_format(template_text: str, labels: Sequence[str] = (), *, is_list: boo
     own = ordered[-1] if is_list and ordered else None
     unique = dict.fromkeys(heading for heading in (*ordered, *labels) if heading != own)
     return ReplyFormat(tuple(unique), stop, is_list, reminder)
+
+
+def reward_reply_format(template: PromptTemplate, language: Language, manifest: Manifest) -> ReplyFormat:
+    """Derive the format of the replies to a template of the reward."""
+    labels = manifest.labels[language]
+    return reply_format(
+        "".join(template.pieces[::2]),
+        [labels.evidence, labels.extract] if "context" in template.slots else [],
+        is_list=template.name in LIST_TEMPLATES,
+        reminder=manifest.templates[template.name].reminder.get(language, ""),
+    )
 
 
 def cut_continuation(text: str, format: ReplyFormat) -> str:

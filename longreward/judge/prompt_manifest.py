@@ -69,6 +69,12 @@ class Manifest(Config):
     """Whether headings, verdicts and tags in the material get a backslash, so that the material cannot forge them."""
     templates: dict[str, TemplateSpec]
 
+    @property
+    def hashed_json(self) -> str:
+        """The manifest as JSON. Reminders came later: a manifest without any keeps its hash."""
+        without = {name: {"reminder"} for name, spec in self.templates.items() if not spec.reminder}
+        return self.model_dump_json(exclude={"templates": without} if without else None)
+
 
 def read_manifest(folder: Path, path: Path | None) -> Manifest:
     """Read the manifest at `path` (None: the folder's own, or the bundled one for the published files)."""

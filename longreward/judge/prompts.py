@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from longreward.errors import ConfigError
-from longreward.judge.continuation import reply_format
+from longreward.judge.continuation import reward_reply_format
 from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings, is_tag
-from longreward.judge.prompt_manifest import BUNDLED, LIST_TEMPLATES, Manifest, TemplateSpec, read_manifest
+from longreward.judge.prompt_manifest import BUNDLED, Manifest, TemplateSpec, read_manifest
 from longreward.judge.prompt_template import SLOT, PromptTemplate
 from longreward.utils.language import Language
 
@@ -36,10 +36,7 @@ class PromptSet:
     def hash(self) -> str:
         """A hash over templates and manifest: equal hashes mean equal requests."""
         lines = sorted(f"{name} {language} {template.hash}" for (name, language), template in self.templates.items())
-        # Reminders came later: a manifest without any keeps its hash.
-        exclude = {name: {"reminder"} for name, spec in self.manifest.templates.items() if not spec.reminder}
-        manifest = self.manifest.model_dump_json(exclude={"templates": exclude} if exclude else None)
-        return hashlib.sha256("\n".join([*lines, manifest]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([*lines, self.manifest.hashed_json]).encode()).hexdigest()
 
     def template(self, name: str, language: Language) -> PromptTemplate:
         """Return the template in that language."""
@@ -77,7 +74,10 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, pa
     }
     # The published code parses the whole reply and repeats the same request.
     if parsing == "strict":
-        templates = {key: _with_reply_format(template, key[1], parsed) for key, template in templates.items()}
+        templates = {
+            key: replace(template, reply_format=reward_reply_format(template, key[1], parsed))
+            for key, template in templates.items()
+        }
     escaper = None
     if parsed.escape_marks:
         # The escaper needs the headings of all templates, so it is added after they are read.
@@ -87,19 +87,6 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, pa
         escaper = PromptEscaper(find_headings(texts), phrases)
         templates = {key: replace(template, escaper=escaper) for key, template in templates.items()}
     return PromptSet(manifest=parsed, templates=templates, escaper=escaper, parsing=parsing)
-
-
-def _with_reply_format(template: PromptTemplate, language: Language, manifest: Manifest) -> PromptTemplate:
-    labels = manifest.labels[language]
-    return replace(
-        template,
-        reply_format=reply_format(
-            "".join(template.pieces[::2]),
-            [labels.evidence, labels.extract] if "context" in template.slots else [],
-            is_list=template.name in LIST_TEMPLATES,
-            reminder=manifest.templates[template.name].reminder.get(language, ""),
-        ),
-    )
 
 
 def _read_template(name: str, language: Language, file: Path, spec: TemplateSpec) -> PromptTemplate:
