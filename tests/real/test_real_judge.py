@@ -89,7 +89,7 @@ async def test_killed_scoring_resumes_from_ledger(judge_url: str, tmp_path: Path
     recorded = count_exchanges(path)
     scored, metrics = await score(judge_config(judge_url, max_concurrency=1), path)
     assert metrics["calls"] + recorded == count_exchanges(path)
-    assert metrics["ledger_hits"] >= 3
+    assert metrics["ledger_hits"] >= 1
     assert len(scored.responses) == len(RESPONSES)
 
 
