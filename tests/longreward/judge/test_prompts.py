@@ -82,15 +82,16 @@ def test_extract_labels() -> None:
     assert prompts.extracts([], "en") == nothing
 
 
-def test_missing_slot(folder: Path) -> None:
-    (folder / "en/support.txt").write_text("Is <<statement>> so?", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"en/support\.txt lacks the slot <<context>>"):
-        load_prompts(folder)
-
-
-def test_unknown_slot(folder: Path) -> None:
-    (folder / "zh/logicality.txt").write_text("<<question>> <<answer>> <<anwser>>", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"zh/logicality\.txt has the slot <<anwser>>"):
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("en/support.txt", "Is <<statement>> so?", r"en/support\.txt lacks the slot <<context>>"),
+        ("zh/logicality.txt", "<<question>> <<answer>> <<anwser>>", r"zh/logicality\.txt has the slot <<anwser>>"),
+    ],
+)
+def test_missing_or_unknown_slot(folder: Path, file: str, text: str, message: str) -> None:
+    (folder / file).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
         load_prompts(folder)
 
 

@@ -186,9 +186,14 @@ def test_device_map_with_missing_gpus_rejected(tiny_policy):
             load_policy(config_of(tiny_policy, device_map={"": device}), tiny_policy)
 
 
-def test_chinese_prompt_of_unknown_characters_rejected(policy):
-    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt with 21 words"):
-        policy.encoder.prompt_ids("这座城镇在河的北边，建于一九一二年。", "谁是第一个？")
+@pytest.mark.parametrize(
+    ("context", "query", "words"),
+    [("这座城镇在河的北边，建于一九一二年。", "谁是第一个？", 21), ("xylophon", "quagga", 2)],
+    ids=["chinese", "english"],
+)
+def test_prompt_of_unknown_words_rejected(policy, context, query, words):
+    with pytest.raises(PolicyError, match=f"keeps [0-9]+ tokens of a prompt with {words} words"):
+        policy.encoder.prompt_ids(context, query)
 
 
 def test_tokenizer_that_drops_every_word_is_rejected(save_tiny_policy, tmp_path):
@@ -202,11 +207,6 @@ def test_tokenizer_that_drops_every_word_is_rejected(save_tiny_policy, tmp_path)
     (folder / "tokenizer.json").write_text(changed)
     with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
         load_tokenizer(config_of(folder), folder)
-
-
-def test_prompt_of_unknown_words_rejected(policy):
-    with pytest.raises(PolicyError, match=r"keeps [0-9]+ tokens of a prompt"):
-        policy.encoder.prompt_ids("xylophon", "quagga")
 
 
 def test_name_next_to_other_folders_is_not_hub_id(tmp_path, monkeypatch):
