@@ -133,7 +133,8 @@ class Params(Config):
                 self.score.budget.is_limited
             ),
             "judge.mode is a batch mode, which one process has to run": in_batches,
-            "score.retriever uses embeddings, which workers cannot share": self.score.retriever.kind != "bm25",
+            "score.retriever uses embeddings, which workers cannot share": self.score.retriever.embedding_kind
+            is not None,
         }
         reasons = [reason for reason, applies in unsupported.items() if applies]
         if reasons and self.workers.kind == "dask":

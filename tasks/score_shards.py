@@ -73,7 +73,7 @@ async def score_with_workers(
 def write_scored_files(
     out: Path,
     scored: Iterable[ScoredExample],
-    settings: Mapping[str, str | int],
+    settings: Mapping[str, str | int | float],
     *,
     weights: Mapping[Dimension, float] = EQUAL_WEIGHTS,
 ) -> ScoreReport:

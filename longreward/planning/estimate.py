@@ -128,7 +128,7 @@ async def plan_scoring(
     deadline = time.monotonic() + time_limit_s if time_limit_s is not None else None
     plan = StagePlan(stage)
     full_config = config.model_copy(update={"strategy": "full"})
-    retriever = None if config.retriever.kind == "bm25" else _FirstChunks()
+    retriever = None if config.retriever.embedding_kind is None else _FirstChunks()
     async with (
         DryRunJudge(judge, ledger=ledger) as dry_run,
         Scorer(full_config, retriever=retriever) as full_scorer,
@@ -290,10 +290,10 @@ class _FirstChunks:
     def index(self, chunks: Sequence[str]) -> "_FirstChunks":
         return _FirstChunks(len(chunks))
 
-    async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        return [list(range(min(k, self._chunks))) for _ in queries]
+    async def search(self, statements: Sequence[str], k: int, query: str = "") -> list[list[int]]:
+        return [list(range(min(k, self._chunks))) for _ in statements]
 
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int | float]:
         return {}
 
     def metrics(self) -> dict[str, float]:

@@ -154,7 +154,7 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
     unpriced = [judge.model or judge.kind for judge in judges if params.prices.price_for(judge) is None]
     if unpriced:
         yield f"the price of {', '.join(dict.fromkeys(unpriced))} is unknown: add it to prices.models"
-    if params.score.retriever.kind == "http":
+    if params.score.retriever.embedding_kind == "http":
         yield (
             "embeddings are not counted, and neither is how many support requests are cached for statements that are "
             "listed already"

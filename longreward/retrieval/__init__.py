@@ -2,8 +2,10 @@
 
 chunking.py             split a text by tokens
 retriever.py            the protocol, and the functions that open and probe a retriever
-bm25.py, terms.py       ranking by shared words (the default)
+ranking.py              fuse rankings, and select the best chunks
+bm25.py, terms.py       ranking by shared words or n-grams (the default)
 embedding_retriever.py  ranking by the similarity of embeddings
+hybrid_retriever.py     both rankings, fused
 embedding_cache.py      embeddings that are stored in the ledger
 embedders.py            embedding models over HTTP and in this process
 config.py               the settings

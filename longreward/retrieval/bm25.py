@@ -1,4 +1,4 @@
-"""BM25: rank chunks by the words that they share with a statement.
+"""BM25: rank chunks by the terms that they share with a statement.
 
 The paper ranks by the similarity of embeddings. BM25 is the default here because it needs no model: a statement mostly
 repeats the wording of the response, and a faithful response the wording of the document.
@@ -9,7 +9,12 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from longreward.retrieval.terms import extract_terms, untested_scripts
+import numpy as np
+from numpy.typing import NDArray
+
+from longreward.retrieval.config import RetrieverConfig
+from longreward.retrieval.ranking import RankingIndex
+from longreward.retrieval.terms import extract_ngrams, extract_terms, untested_scripts
 
 if TYPE_CHECKING:
     from bm25s import BM25
@@ -20,13 +25,22 @@ _warned_scripts: set[str] = set()  # in this process
 
 
 class Bm25Retriever:
-    """A Retriever over words and, for scripts without spaces, pairs of adjacent characters (see `terms`)."""
+    """A Retriever over words or n-grams and, for scripts without spaces, pairs of characters (see `terms`)."""
+
+    def __init__(self, config: RetrieverConfig | None = None) -> None:
+        self._config = config or RetrieverConfig()
 
     def index(self, chunks: Sequence[str]) -> "Bm25Index":
-        return Bm25Index(chunks)
+        return Bm25Index(self._config, chunks)
 
-    def settings(self) -> dict[str, str | int]:
-        return {"retriever": "bm25"}
+    def settings(self) -> dict[str, str | int | float]:
+        settings: dict[str, str | int | float] = {"retriever": "bm25"}
+        # Omitted for the values of earlier score files.
+        if self._config.terms != "words":
+            settings["retriever_terms"] = self._config.terms
+        if self._config.user_query_weight:
+            settings["retriever_user_query_weight"] = self._config.user_query_weight
+        return settings
 
     def metrics(self) -> dict[str, float]:
         return {}
@@ -35,21 +49,23 @@ class Bm25Retriever:
         pass
 
 
-class Bm25Index:
+class Bm25Index(RankingIndex):
     """The BM25 index of one document. Chunks with equal scores are ranked by position, so results are reproducible."""
 
-    def __init__(self, chunks: Sequence[str]) -> None:
+    def __init__(self, config: RetrieverConfig, chunks: Sequence[str]) -> None:
+        super().__init__(len(chunks))
         for script in set(untested_scripts(chunks)) - _warned_scripts:
             _warned_scripts.add(script)
             log.warning(
                 "BM25 was not tested on texts in the script %s: it may miss evidence, and statements are then scored "
-                "as not supported. Set score.retriever.kind to http or local with a multilingual embedding model.",
+                "as not supported. Set score.retriever.kind to http or local, with a multilingual embedding model.",
                 script,
             )
-        self._size = len(chunks)
+        self._extract = extract_ngrams if config.terms == "ngrams" else extract_terms
+        self._query_weight = config.user_query_weight
         self._vocabulary: dict[str, int] = {}
         token_ids = [
-            [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in extract_terms(chunk)]
+            [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in self._extract(chunk)]
             for chunk in chunks
         ]
         self._bm25: BM25 | None = None
@@ -60,13 +76,29 @@ class Bm25Index:
             self._bm25 = bm25s.BM25()
             self._bm25.index((token_ids, self._vocabulary), create_empty_token=False, show_progress=False)
 
-    async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        """Return, for each query, the numbers of the best `k` chunks in document order."""
-        return await asyncio.to_thread(lambda: [self._search(query, k) for query in queries])
+    async def rank(self, statements: Sequence[str], query: str = "") -> list[list[int]]:
+        """Return, for each statement, the numbers of the chunks that share a term with it or with `query`."""
+        return await asyncio.to_thread(self._rank, statements, query)
 
-    def _search(self, query: str, k: int) -> list[int]:
-        query_ids = [self._vocabulary[term] for term in extract_terms(query) if term in self._vocabulary]
-        if self._bm25 is None or not query_ids or k >= self._size:
-            return list(range(min(k, self._size)))
-        ranking = (-self._bm25.get_scores_from_ids(query_ids)).argsort(kind="stable")
-        return sorted(int(index) for index in ranking[:k])
+    def _rank(self, statements: Sequence[str], query: str) -> list[list[int]]:
+        query_ids = self._term_ids(query) if self._query_weight else []
+        query_scores = self._scores(query_ids)
+        rankings = []
+        for statement in statements:
+            term_ids = self._term_ids(statement)
+            scores = self._scores(term_ids)
+            if query_ids:
+                # A score is a sum over terms: without this factor, a long query would outweigh a short statement.
+                scores = scores + self._query_weight * len(term_ids) / len(query_ids) * query_scores
+            order = (-scores).argsort(kind="stable")
+            rankings.append(order[: np.count_nonzero(scores > 0)].tolist())
+        return rankings
+
+    def _term_ids(self, text: str) -> list[int]:
+        return [self._vocabulary[term] for term in self._extract(text) if term in self._vocabulary]
+
+    def _scores(self, term_ids: list[int]) -> NDArray[np.float32]:
+        if self._bm25 is None or not term_ids:
+            return np.zeros(self._size, np.float32)
+        scores: NDArray[np.float32] = self._bm25.get_scores_from_ids(term_ids)
+        return scores

@@ -2,24 +2,38 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.utils.endpoints import BaseUrl, KeyVariable, read_key
 
+EmbeddingKind = Literal["http", "local"]
+
 
 class RetrieverConfig(Config):
-    """How a document's chunks are ranked; all fields but `kind` configure embeddings."""
+    """How a document's chunks are ranked. `terms` and `user_query_weight` configure BM25, the fields from `embeddings`
+    on embeddings."""
 
-    kind: Literal["bm25", "http", "local"] = "bm25"
-    """`bm25`: shared words; `http`: embeddings from a server with the OpenAI endpoint `/v1/embeddings`; `local`:
-    embeddings by `sentence-transformers` in this process (`pip install 'longreward[embeddings]'`)."""
+    kind: Literal["bm25", "hybrid", "http", "local"] = "bm25"
+    """`bm25`: shared terms; `http`: embeddings from a server with the OpenAI endpoint `/v1/embeddings`; `local`:
+    embeddings by `sentence-transformers` in this process (`pip install 'longreward[embeddings]'`); `hybrid`: reciprocal
+    rank fusion of `bm25` and embeddings."""
+
+    terms: Literal["words", "ngrams"] = "words"
+    """`bm25`, `hybrid`: compare whole words, or n-grams of 5 characters, which inflected forms of a word share."""
+
+    user_query_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """`bm25`, `hybrid`: weight of the user's query, which is searched together with each statement, relative to the
+    statement (1: equal); 0: the statement alone."""
+
+    embeddings: EmbeddingKind = "local"
+    """`hybrid`: the kind of the embeddings."""
 
     model: str | None = Field(default=None, validate_default=True)
-    """`http`: the model's name on the server; `local`: a folder or a hub id. Required for both."""
+    """`http`: the model's name on the server; `local`: a folder or a hub id. Required for embeddings."""
 
     revision: str = ""
     """`local`: the hub's commit, tag or branch. `http`: any text; change it when the model behind the name changes.
@@ -70,26 +84,41 @@ class RetrieverConfig(Config):
     trust_remote_code: bool = False
     """`local`: allow code from the model repository to run."""
 
+    @property
+    def embedding_kind(self) -> EmbeddingKind | None:
+        """The kind of the embeddings; None: no embeddings."""
+        if self.kind == "bm25":
+            return None
+        return self.embeddings if self.kind == "hybrid" else self.kind
+
     @field_validator("model")
     @classmethod
     def _validate_model(cls, value: str | None, info: ValidationInfo) -> str | None:
         kind = info.data.get("kind")
-        if kind in ("http", "local") and not value:
+        if kind in ("hybrid", "http", "local") and not value:
             raise ValueError(f"must name the embedding model where score.retriever.kind is {kind}")
         return value
+
+    @model_validator(mode="after")
+    def _validate_hybrid(self) -> Self:
+        if self.kind == "hybrid" and self.embeddings == "local" and self.base_url is not None:
+            raise ValueError(
+                f"base_url is {self.base_url}, but embeddings is local: set embeddings to http, or remove base_url"
+            )
+        return self
 
 
 def check_key(config: RetrieverConfig) -> str | None:
     """Return the API key that the retriever sends, or None; makes no call and loads no model.
 
     Raises:
-        ConfigError: the environment variable of a required key is not set; for `kind: local`, the package
+        ConfigError: the environment variable of a required key is not set; for local embeddings, the package
             sentence-transformers or the model's folder is missing.
     """
-    if config.kind == "local":
+    if config.embedding_kind == "local":
         if find_spec("sentence_transformers") is None:
             raise ConfigError(
-                "score.retriever.kind is local, which needs the package sentence-transformers: "
+                "score.retriever has local embeddings, which need the package sentence-transformers: "
                 "pip install 'longreward[embeddings]'"
             )
         model = config.model or ""
@@ -97,7 +126,7 @@ def check_key(config: RetrieverConfig) -> str | None:
         # A hub id has at most one slash; everything else that looks like a path must be an existing folder.
         if not path.is_dir() and (path.is_absolute() or path.is_file() or model.count("/") > 1):
             raise ConfigError(f"score.retriever.model: {model} is neither a folder with a model nor a hub id")
-    if config.kind != "http":
+    if config.embedding_kind != "http":
         return None
     return read_key(
         config.api_key_env,

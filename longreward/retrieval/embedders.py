@@ -42,7 +42,7 @@ class Embedder(Protocol):
 
 def open_embedder(config: RetrieverConfig) -> Embedder:
     """Open the configured model; raise ConfigError if its key, package or folder is missing."""
-    return HttpEmbedder(config) if config.kind == "http" else LocalEmbedder(config)
+    return HttpEmbedder(config) if config.embedding_kind == "http" else LocalEmbedder(config)
 
 
 class HttpEmbedder:

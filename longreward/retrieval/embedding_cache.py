@@ -1,7 +1,8 @@
 """Embed each text once: vectors are stored in the ledger, and concurrent requests for one text share a call.
 
-The table `vectors` of the ledger has one row per text. Its key is the SHA-256 of (kind, model, revision, dimensions,
-extra fields, text with its prefix); its vector has length 1 and is stored in little-endian float16.
+The table `vectors` of the ledger has one row per text. Its key is the SHA-256 of (kind of the embeddings, model,
+revision, dimensions, extra fields, text with its prefix); its vector has length 1 and is stored in little-endian
+float16.
 """
 
 import asyncio
@@ -67,7 +68,7 @@ class CachedEmbedder:
         self._config = config
         self._ledger = ledger
         self._key_prefix = json.dumps(
-            [config.kind, config.model, config.revision, config.dimensions, config.extra_body], sort_keys=True
+            [config.embedding_kind, config.model, config.revision, config.dimensions, config.extra_body], sort_keys=True
         )
         self._running: dict[bytes, asyncio.Task[dict[bytes, Vector]]] = {}
         self._refused: dict[bytes, RequestRefused] = {}

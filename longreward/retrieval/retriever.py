@@ -20,8 +20,11 @@ from longreward.utils.endpoints import ProbeResult
 class Index(Protocol):
     """The indexed chunks of one document."""
 
-    async def search(self, queries: Sequence[str], k: int) -> list[list[int]]:
-        """Return, for each query, the numbers of the best `k` chunks (all, if there are fewer) in document order."""
+    async def search(self, statements: Sequence[str], k: int, query: str = "") -> list[list[int]]:
+        """Return, for each statement, the numbers of the best `k` chunks (all, if there are fewer) in document order.
+
+        `query` is the user's query, which all statements answer; a retriever may use it to resolve what they leave out.
+        """
 
 
 class Retriever(Protocol):
@@ -30,7 +33,7 @@ class Retriever(Protocol):
     def index(self, chunks: Sequence[str]) -> Index:
         """Index one document; call it once per document, however many statements are searched."""
 
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int | float]:
         """Return the settings that determine the ranking; they are stored with the scores."""
 
     def metrics(self) -> dict[str, float]:
@@ -52,12 +55,14 @@ def open_retriever(config: RetrieverConfig, *, ledger: Path | None) -> Retriever
         StateError: the ledger cannot be opened.
     """
     if config.kind == "bm25":
-        return Bm25Retriever()
+        return Bm25Retriever(config)
     from longreward.retrieval.embedders import open_embedder
     from longreward.retrieval.embedding_cache import CachedEmbedder, VectorLedger
     from longreward.retrieval.embedding_retriever import EmbeddingRetriever
+    from longreward.retrieval.hybrid_retriever import HybridRetriever
 
-    return EmbeddingRetriever(config, CachedEmbedder(open_embedder(config), config, VectorLedger(ledger)))
+    embeddings = EmbeddingRetriever(config, CachedEmbedder(open_embedder(config), config, VectorLedger(ledger)))
+    return HybridRetriever(Bm25Retriever(config), embeddings) if config.kind == "hybrid" else embeddings
 
 
 async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> ProbeResult:
@@ -65,7 +70,7 @@ async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> ProbeRes
 
     A call gets at most `timeout_s` (or `config.timeout_s` if that is shorter) and one retry.
     """
-    if config.kind == "bm25":
+    if config.embedding_kind is None:
         return ProbeResult(True, "bm25: needs no server and no model")
     from longreward.retrieval.embedders import open_embedder
     from longreward.retrieval.embedding_cache import CachedEmbedder, VectorLedger

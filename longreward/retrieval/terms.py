@@ -3,6 +3,7 @@
     extract_terms("The Harbours' café")        # ["the", "harbour", "café", "cafe"]
     extract_terms("林桥建于1988年")              # ["林桥", "桥建", "建于", "1988", "年"]
     extract_terms("maxRetry_count")            # ["maxretry", "max", "retry", "count"]
+    extract_ngrams("harbour 1988")             # ["_harb", "harbo", "arbou", "rbour", "bour_", "_1988_"]
 
 A text is normalized first, so that spellings that look the same give the same terms: compatibility forms, accents
 (composed, decomposed or missing), soft hyphens, zero-width characters, and words that a line break divides. Only terms
@@ -12,7 +13,8 @@ are normalized: positions of evidence always refer to the original text.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 from longreward.utils.language import HAN_RANGE
@@ -51,6 +53,9 @@ _LINE_END_HYPHEN = re.compile(r"[-\u00ad\u2010\u2011][^\S\n]*\n")
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]+")
 _ACCENTS = re.compile(f"[{_ACCENT_MARKS}]+")
 _SAMPLED_CHARACTERS = 4000
+# McNamee and Mayfield (2004), "Character n-gram tokenization for European language text retrieval": 4 and 5 are best.
+# Here 5 matched 4 and needs fewer terms (docs/decisions/2026-11-27-hybrid-retrieval.md).
+NGRAM_CHARACTERS = 5
 # Named by the first word of the Unicode names of their letters; docs/reward.md lists the recall of each.
 TESTED_SCRIPTS = frozenset(
     (
@@ -66,9 +71,22 @@ TESTED_SCRIPTS = frozenset(
 
 def extract_terms(text: str) -> list[str]:
     """Return the terms of a text in order; a word may have several."""
+    return _extract(text, _word_terms)
+
+
+def extract_ngrams(text: str) -> list[str]:
+    """Return the terms of a text, with each word replaced by its n-grams of 5 characters.
+
+    Inflected forms and compounds of a word share n-grams in any language, without a stemmer or a dictionary. `_` marks
+    the start and the end of a word. Numbers and pairs of characters stay whole: parts of a number mean nothing.
+    """
+    return _extract(text, _word_ngrams)
+
+
+def _extract(text: str, word_terms: Callable[[str], list[str]]) -> list[str]:
     text = normalize(text)
     if text.isascii():  # most English text; three times as fast as the pattern with all scripts
-        return [term for word in _ASCII_WORD.findall(text) for term in _word_terms(word)]
+        return [term for word in _ASCII_WORD.findall(text) for term in word_terms(word)]
     terms: list[str] = []
     for match in _TERM.finditer(text):
         if match.lastgroup == "dense":
@@ -76,7 +94,7 @@ def extract_terms(text: str) -> list[str]:
         elif match.lastgroup == "syllabic":
             terms += _pairs(_CLUSTER.findall(match[0]))
         else:
-            terms += _word_terms(match[0])
+            terms += word_terms(match[0])
     return terms
 
 
@@ -109,6 +127,18 @@ def _word_terms(run: str) -> list[str]:
     if run != word and _INNER_CAPITAL.search(run):
         terms += [_stem(part.casefold()) for part in _CAMEL.findall(run)]
     return terms
+
+
+def _word_ngrams(run: str) -> list[str]:
+    return [ngram for word in _word_terms(run) for ngram in _ngrams(word)]
+
+
+@lru_cache(maxsize=50_000)  # words repeat; about 30 MB
+def _ngrams(word: str) -> tuple[str, ...]:
+    marked = f"_{word}_"
+    if len(marked) <= NGRAM_CHARACTERS or any(map(str.isdigit, word)):
+        return (marked,)
+    return tuple(marked[start : start + NGRAM_CHARACTERS] for start in range(len(marked) - NGRAM_CHARACTERS + 1))
 
 
 def _strip_accents(word: str) -> str:

@@ -27,14 +27,14 @@ class Document:
         """Return the parts from which information is extracted (`extraction_chunk_tokens` each)."""
         return (await self._slices.get()).parts
 
-    async def evidence(self, statements: Sequence[str], k: int) -> list[tuple[Evidence, ...]]:
-        """Return the `k` best chunks for each statement, in document order; none for an empty document.
+    async def evidence(self, statements: Sequence[str], k: int, query: str = "") -> list[tuple[Evidence, ...]]:
+        """Return the `k` best chunks for each statement about `query`, in document order; none for an empty document.
 
         Raises the JudgeError family if an embedding model fails, RequestRefused if it declines a statement.
         """
         chunks = (await self._slices.get()).chunks
         index = await self._index.get()
-        results = await index.search(statements, k)
+        results = await index.search(statements, k, query)
         return [tuple(self._evidence(chunks[position]) for position in positions) for positions in results]
 
     def _slice(self) -> "_Slices":

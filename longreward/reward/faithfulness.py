@@ -56,7 +56,7 @@ async def verify_statements(item: DimensionInput, statements: Sequence[str]) -> 
 
     Raises RequestRefused if an embedding model declines a statement.
     """
-    evidence = await item.document.evidence(statements, item.config.evidence_chunks)
+    evidence = await item.document.evidence(statements, item.config.evidence_chunks, item.query)
     template = item.prompts.template("support", item.language)
     parse = PARSERS[item.prompts.parsing].support
 

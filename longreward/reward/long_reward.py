@@ -49,7 +49,7 @@ class LongReward:
         self._config = config or ScoreConfig()
         check_key(self._config.retriever)
         # BM25 has no connections, so this scorer can be shared by calls in different event loops.
-        self._scorer = open_scorer(self._config, retriever=Bm25Retriever())
+        self._scorer = open_scorer(self._config, retriever=Bm25Retriever(self._config.retriever))
         self._ledger = ledger
         self._budget = budget
 
@@ -90,7 +90,7 @@ class LongReward:
     @asynccontextmanager
     async def _open_scorer(self) -> AsyncIterator[Scorer]:
         """Open an embedding retriever for one call, like the judge: each call may run in its own event loop."""
-        if self._config.retriever.kind == "bm25":
+        if self._config.retriever.embedding_kind is None:
             yield self._scorer  # keeps its indexed documents between calls
             return
         retriever = open_retriever(self._config.retriever, ledger=self._ledger)

@@ -113,7 +113,7 @@ class Scorer:
         )
 
     @property
-    def settings(self) -> dict[str, str | int]:
+    def settings(self) -> dict[str, str | int | float]:
         """Everything besides the judge that scores depend on; it is stored with the scores."""
         return {
             "tokenizer": self._tokenizer.name,

@@ -60,7 +60,20 @@ def check_settings(path: Path) -> Generator[Finding, None, Params | None]:
             yield failure("settings", " ".join(text.split()), "correct params.yaml or the environment")
     else:
         yield ok("settings", f"ready for {', '.join(stages)}")
+    yield from _check_retriever(params)
     return params
+
+
+def _check_retriever(params: Params) -> Iterator[Finding]:
+    """Recommend embeddings to whoever uses a real judge; the offline judge compares words itself."""
+    uses_model = any(judge.kind != "offline" for judge, _ in params.judge.judges())
+    if uses_model and params.score.strategy != "none" and params.score.retriever.kind == "bm25":
+        yield note(
+            "evidence",
+            "score.retriever.kind is bm25, which misses most evidence in other words than the statement",
+            "set score.retriever.kind to hybrid and score.retriever.model to an embedding model; without one, set "
+            "score.retriever.terms to ngrams (docs/reward.md#evidence)",
+        )
 
 
 def _check_graph() -> Iterator[Finding]:

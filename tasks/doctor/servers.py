@@ -95,7 +95,7 @@ def _prompt_lengths(params: Params, prompts: "PromptSet") -> "list[PromptLength]
 async def _check_embeddings(params: Params) -> list[Finding]:
     from longreward.retrieval.retriever import probe
 
-    if params.score.retriever.kind == "bm25":
+    if params.score.retriever.embedding_kind is None:
         return []
     result = await probe(params.score.retriever, timeout_s=TIMEOUT_S)
     return _probe_findings("embeddings", [result], "correct `score.retriever` in params.yaml, or start the server")

@@ -139,6 +139,37 @@ def test_problem_reported_with_advice(
     assert (code, lines[-1][:15]) == (1, "problems (✗): 1"), output
 
 
+OLLAMA = {"kind: offline": "kind: ollama\n  model: m"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "recommended"),
+    [
+        ({"kind: offline": "kind: http\n  model: m\n  base_url: http://localhost:1/v1"}, True),
+        ({}, False),
+        ({"kind: offline": "kind: offline\n  dimensions: {faithfulness: {kind: ollama, model: m}}"}, True),
+        (OLLAMA | {"\nscore:": "\nscore:\n  strategy: none", "\npair:": "\npair:\n  method: random"}, False),
+        (
+            OLLAMA | {"\nscore:": "\nscore:\n  retriever: {kind: http, model: e, base_url: http://localhost:1/v1}"},
+            False,
+        ),
+        (OLLAMA | {"\nscore:": "\nscore:\n  retriever: {terms: ngrams}"}, True),
+    ],
+    ids=["http", "offline", "dimension", "no scores", "embeddings", "n-grams"],
+)
+def test_embeddings_are_recommended_for_a_real_judge_with_bm25(
+    cli: Any, project: Path, changes: dict[str, str], recommended: bool
+) -> None:
+    for old, new in changes.items():
+        replaced("params.yaml", old, new)(project)
+    code, output = check(cli, project, "--offline")
+    assert code == 0, output
+    lines = output.splitlines()
+    notes = [n for n, line in enumerate(lines) if line.startswith("! evidence") and "bm25" in line]
+    assert len(notes) == recommended, output
+    assert not notes or "score.retriever.kind to hybrid" in lines[notes[0] + 1]
+
+
 def test_missing_raw_data_is_error_only_if_not_in_dvc(cli: Any, project: Path) -> None:
     shutil.rmtree(project / "data/raw")
     assert "a run restores it" in check(cli, project, "--offline")[1]

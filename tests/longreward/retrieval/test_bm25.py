@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from longreward.retrieval import Bm25Retriever, bm25
+from longreward.retrieval import Bm25Retriever, RetrieverConfig, bm25
 
 CHUNKS = [
     "The lighthouse on Varn Point was first lit in 1874.",
@@ -52,6 +52,41 @@ async def test_chunks_without_word_can_be_searched() -> None:
 
 async def test_equal_scores_ranked_by_position() -> None:
     assert await Bm25Retriever().index(["bees here", "bees here", "bees here", "none"]).search(["bees"], 2) == [[0, 1]]
+
+
+# Statements that share no word with the chunk that supports them, but an inflected form or a part of a compound.
+INFLECTED = [
+    ("The governor signed a treaty.", "Governing was easy."),
+    ("Die Eltern wählen den Grundschulunterricht.", "Grundschulen sind frei wählbar."),
+    ("Каждый гражданин имеет право на гражданство.", "Государство защищает граждан."),
+    ("Toute personne accusée est présumée innocente.", "On présume son innocence."),
+]
+
+
+@pytest.mark.parametrize(("chunk", "statement"), INFLECTED)
+async def test_ngrams_match_inflected_words(chunk: str, statement: str) -> None:
+    others = ["A lamp was lit.", "Nobody came by boat.", "Es regnet oft.", "Шёл дождь."]
+    retriever = Bm25Retriever(RetrieverConfig(terms="ngrams"))
+    assert await retriever.index([*others, chunk]).search([statement], 1) == [[4]]
+    assert await Bm25Retriever().index([*others, chunk]).search([statement], 1) == [[0]]
+    assert retriever.settings() == {"retriever": "bm25", "retriever_terms": "ngrams"}
+
+
+async def test_user_query_ranks_chunks_that_the_statement_does_not_distinguish() -> None:
+    chunks = ["The mill closed.", "The school closed.", "The harbour froze.", "Bees were kept."]
+    statements = ["It closed in winter.", "It froze."]
+    weighted = Bm25Retriever(RetrieverConfig(user_query_weight=0.5))
+    assert await weighted.index(chunks).search(statements, 1, "What became of the school?") == [[1], [2]]
+    assert await weighted.index(chunks).search(statements, 1) == [[0], [2]]
+    assert await Bm25Retriever().index(chunks).search(statements, 1, "What became of the school?") == [[0], [2]]
+    assert weighted.settings() == {"retriever": "bm25", "retriever_user_query_weight": 0.5}
+
+
+async def test_long_user_query_does_not_outweigh_the_statement() -> None:
+    chunks = ["The mill closed.", "A school, a school, and a school.", "The harbour froze."]
+    query = "Tell me about a school and a school and a school and a school and a school. " * 20
+    retriever = Bm25Retriever(RetrieverConfig(user_query_weight=0.3))
+    assert await retriever.index(chunks).search(["The mill closed."], 1, query) == [[0]]
 
 
 async def test_nothing_printed_or_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -129,7 +129,7 @@ async def test_probe_reports_dimensions_or_error(embedding_server: Any) -> None:
     [
         ({"kind": "http"}, "must name the embedding model where score.retriever.kind is http"),
         ({"kind": "local", "model": ""}, "must name the embedding model where score.retriever.kind is local"),
-        ({"kind": "embeddings"}, "'bm25', 'http' or 'local'"),
+        ({"kind": "embeddings"}, "'bm25', 'hybrid', 'http' or 'local'"),
         ({"base_url": "localhost:8000"}, "must be a URL like"),
         ({"base_url": "http://me:secret@host/v1"}, "base_url: must hold no user"),
         ({"api_key_env": "sk-secret"}, "api_key_env: must be the name"),

@@ -50,11 +50,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_local(model: object, **fields: Any) -> Retriever:
-    return open_retriever(RetrieverConfig(kind="local", model=str(model), device="cpu", **fields), ledger=None)
+    fields = {"kind": "local", "model": str(model), "device": "cpu"} | fields
+    return open_retriever(RetrieverConfig(**fields), ledger=None)
 
 
 async def test_statement_with_words_of_chunk_retrieves_chunk(model: Path) -> None:
     retriever = open_local(model, batch_size=2, revision="of mine")
+    assert await retriever.index(CHUNKS).search(CHUNKS, 1) == [[0], [1], [2], [3]]
+    assert retriever.metrics()["embeddings/texts"] == 4
+    await retriever.close()
+
+
+async def test_hybrid_ranks_by_words_and_local_embeddings(model: Path) -> None:
+    retriever = open_local(model, kind="hybrid", embeddings="local")
     assert await retriever.index(CHUNKS).search(CHUNKS, 1) == [[0], [1], [2], [3]]
     assert retriever.metrics()["embeddings/texts"] == 4
     await retriever.close()

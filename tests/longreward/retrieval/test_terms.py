@@ -3,7 +3,7 @@ import doctest
 import pytest
 
 from longreward.retrieval import terms
-from longreward.retrieval.terms import extract_terms, normalize, untested_scripts
+from longreward.retrieval.terms import extract_ngrams, extract_terms, normalize, untested_scripts
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,22 @@ from longreward.retrieval.terms import extract_terms, normalize, untested_script
 )
 def test_terms(text: str, expected: list[str]) -> None:
     assert sorted(extract_terms(text)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a cat sat", ["_a_", "_cat_", "_sat_"]),
+        ("Harbours", ["_harb", "harbo", "arbou", "rbour", "bour_"]),
+        ("1988 x2y3z4", ["_1988_", "_x2y3z4_"]),
+        ("café", ["_café", "café_", "_cafe", "cafe_"]),
+        ("дома", ["_дома", "дома_"]),
+        ("林桥建于1988年 ภาษา", ["林桥", "桥建", "建于", "_1988_", "年", "ภา", "าษ", "ษา"]),
+        ("", []),
+    ],
+)
+def test_ngrams_of_words(text: str, expected: list[str]) -> None:
+    assert sorted(extract_ngrams(text)) == sorted(expected)
 
 
 def test_doctests() -> None:

@@ -35,6 +35,7 @@ class RecordingRetriever(Bm25Retriever):
     """BM25; it keeps what it was given to index."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.indexed: list[str] = []
 
     def index(self, chunks: Sequence[str]) -> Index:

@@ -297,6 +297,7 @@ class CountingRetriever(Bm25Retriever):
     """BM25 that keeps what it was given to index."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.indexed: list[str] = []
 
     def index(self, chunks: Sequence[str]) -> Index:
