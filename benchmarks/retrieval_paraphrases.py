@@ -89,9 +89,9 @@ def configurations(model: str | None) -> dict[str, RetrieverConfig]:
     configs = {f"bm25: {name}": RetrieverConfig(**fields) for name, fields in lexical.items()}
     if model:
         configs["local"] = RetrieverConfig(kind="local", model=model)
-        configs |= {
-            f"hybrid: {name}": RetrieverConfig(kind="hybrid", model=model, **fields) for name, fields in lexical.items()
-        }
+        hybrid: dict[str, Any] = {"kind": "hybrid", "model": model}
+        configs |= {f"hybrid: {name}": RetrieverConfig(**hybrid, **fields) for name, fields in lexical.items()}
+        configs["hybrid: n-grams, constant 60"] = RetrieverConfig(**hybrid, rrf_constant=60)
     return configs
 
 

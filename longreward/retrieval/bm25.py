@@ -36,8 +36,8 @@ class Bm25Retriever:
     def settings(self) -> dict[str, str | int | float]:
         settings: dict[str, str | int | float] = {"retriever": "bm25"}
         # Omitted for the values of earlier score files.
-        if self._config.terms != "words":
-            settings["retriever_terms"] = self._config.terms
+        if self._config.term_kind != "words":
+            settings["retriever_terms"] = self._config.term_kind
         if self._config.user_query_weight:
             settings["retriever_user_query_weight"] = self._config.user_query_weight
         return settings
@@ -61,7 +61,7 @@ class Bm25Index(RankingIndex):
                 "as not supported. Set score.retriever.kind to http or local, with a multilingual embedding model.",
                 script,
             )
-        self._extract = extract_ngrams if config.terms == "ngrams" else extract_terms
+        self._extract = extract_ngrams if config.term_kind == "ngrams" else extract_terms
         self._query_weight = config.user_query_weight
         self._vocabulary: dict[str, int] = {}
         token_ids = [

@@ -11,6 +11,7 @@ from longreward.errors import ConfigError
 from longreward.utils.endpoints import BaseUrl, KeyVariable, read_key
 
 EmbeddingKind = Literal["http", "local"]
+TermKind = Literal["words", "ngrams"]
 
 
 class RetrieverConfig(Config):
@@ -22,8 +23,9 @@ class RetrieverConfig(Config):
     embeddings by `sentence-transformers` in this process (`pip install 'longreward[embeddings]'`); `hybrid`: reciprocal
     rank fusion of `bm25` and embeddings."""
 
-    terms: Literal["words", "ngrams"] = "words"
-    """`bm25`, `hybrid`: compare whole words, or n-grams of 5 characters, which inflected forms of a word share."""
+    terms: TermKind | None = None
+    """`bm25`, `hybrid`: compare whole `words`, or `ngrams` of 5 characters, which inflected forms of a word share;
+    None: words for `bm25`, n-grams for `hybrid`."""
 
     user_query_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """`bm25`, `hybrid`: weight of the user's query, which is searched together with each statement, relative to the
@@ -31,6 +33,10 @@ class RetrieverConfig(Config):
 
     embeddings: EmbeddingKind = "local"
     """`hybrid`: the kind of the embeddings."""
+
+    rrf_constant: int = Field(default=10, ge=0)
+    """`hybrid`: a chunk at rank r adds 1 / (rrf_constant + r) to its score. Cormack et al. (2009) chose 60 for rankings
+    of 1,000 documents; for 100 chunks of which five count, 10 was better."""
 
     model: str | None = Field(default=None, validate_default=True)
     """`http`: the model's name on the server; `local`: a folder or a hub id. Required for embeddings."""
@@ -90,6 +96,11 @@ class RetrieverConfig(Config):
         if self.kind == "bm25":
             return None
         return self.embeddings if self.kind == "hybrid" else self.kind
+
+    @property
+    def term_kind(self) -> TermKind:
+        """The terms that BM25 compares."""
+        return self.terms or ("ngrams" if self.kind == "hybrid" else "words")
 
     @field_validator("model")
     @classmethod

@@ -4,10 +4,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 
-# Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms Condorcet and individual rank learning
-# methods": 60 was fixed in a pilot study, and the results hardly depend on it.
-RRF_CONSTANT = 60
-
 
 class RankingIndex(ABC):
     """The index of one document: an Index whose subclasses rank the chunks.
@@ -46,17 +42,19 @@ def select_chunks(ranking: Sequence[int], k: int) -> list[int]:
     return sorted(best)
 
 
-def fuse_rankings(rankings: Sequence[Sequence[int]]) -> list[int]:
-    """Fuse rankings of the same chunks by reciprocal rank fusion (Cormack et al. 2009).
+def fuse_rankings(rankings: Sequence[Sequence[int]], constant: int) -> list[int]:
+    """Fuse rankings of the same chunks by reciprocal rank fusion.
 
-    The score of a chunk is the sum of 1 / (60 + rank) over the rankings that contain it; ranks start at 1. Scores of
-    rankers are not compared, so that their scales do not matter. Chunks with equal scores are ordered by position.
+    Source: Cormack, Clarke and Büttcher (2009), "Reciprocal rank fusion outperforms Condorcet and individual rank
+    learning methods". The score of a chunk is the sum of 1 / (constant + rank) over the rankings that contain it; ranks
+    start at 1. Scores of the rankers are not used, so that their scales do not matter. Chunks with equal scores are
+    ordered by position.
 
-    >>> fuse_rankings([[2, 0, 1], [1, 2]])  # 2: 1/61 + 1/62, 1: 1/63 + 1/61, 0: 1/62
+    >>> fuse_rankings([[2, 0, 1], [1, 2]], constant=60)  # 2: 1/61 + 1/62, 1: 1/63 + 1/61, 0: 1/62
     [2, 1, 0]
     """
     scores: dict[int, float] = defaultdict(float)
     for ranking in rankings:
         for rank, chunk in enumerate(ranking, start=1):
-            scores[chunk] += 1 / (RRF_CONSTANT + rank)
+            scores[chunk] += 1 / (constant + rank)
     return sorted(scores, key=lambda chunk: (-scores[chunk], chunk))

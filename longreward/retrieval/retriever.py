@@ -62,7 +62,7 @@ def open_retriever(config: RetrieverConfig, *, ledger: Path | None) -> Retriever
     from longreward.retrieval.hybrid_retriever import HybridRetriever
 
     embeddings = EmbeddingRetriever(config, CachedEmbedder(open_embedder(config), config, VectorLedger(ledger)))
-    return HybridRetriever(Bm25Retriever(config), embeddings) if config.kind == "hybrid" else embeddings
+    return HybridRetriever(config, Bm25Retriever(config), embeddings) if config.kind == "hybrid" else embeddings
 
 
 async def probe(config: RetrieverConfig, *, timeout_s: float = 60.0) -> ProbeResult:

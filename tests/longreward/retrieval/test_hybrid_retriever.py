@@ -21,7 +21,7 @@ async def test_chunks_are_ranked_by_the_sum_of_reciprocal_ranks(embedding_server
     # The server counts the words of its list, which has "bees" and "mill": with the prefix, the similarities are
     # 1/√2, 0, 0 and 1, so that the embeddings rank 3, 0, 1, 2. BM25 sees no prefix: two terms, one, and none: 2, 1.
     # 2: 1/64 + 1/61 = 0.03202, 1: 1/63 + 1/62 = 0.03200, 3: 1/61 = 0.0164, 0: 1/62 = 0.0161
-    retriever = open_hybrid(embedding_server, query_prefix="bees ")
+    retriever = open_hybrid(embedding_server, query_prefix="bees ", rrf_constant=60)
     index = retriever.index(CHUNKS)
     assert [await index.search(["K19 X7"], k) for k in (1, 2, 3, 4)] == [[[2]], [[1, 2]], [[1, 2, 3]], [[0, 1, 2, 3]]]
     await retriever.close()
@@ -49,11 +49,12 @@ async def test_embeddings_are_shared_with_the_embedding_retriever(embedding_serv
 
 
 async def test_settings_and_metrics_name_both_rankings(embedding_server: Any) -> None:
-    retriever = open_hybrid(embedding_server, terms="ngrams", revision="2")
+    retriever = open_hybrid(embedding_server, revision="2")
     await retriever.index(CHUNKS).search(["bees"], 1)
     assert retriever.settings() == {
         "retriever": "hybrid",
         "retriever_embeddings": "http",
+        "retriever_rrf_constant": 10,
         "retriever_terms": "ngrams",
         "retriever_model": "words",
         "retriever_revision": "2",

@@ -30,8 +30,15 @@ def test_doctests() -> None:
     ],
 )
 def test_fused_ranking(rankings: list[list[int]], fused: list[int]) -> None:
-    assert fuse_rankings(rankings) == fused
-    assert fuse_rankings(rankings[::-1]) == fused
+    assert fuse_rankings(rankings, constant=60) == fused
+    assert fuse_rankings(rankings[::-1], constant=60) == fused
+
+
+def test_small_constant_favours_first_ranks() -> None:
+    # First in one ranking and sixth in the other against third in both: 1/61 + 1/66 < 2/63, but 1/2 + 1/7 > 2/4.
+    rankings = [[0, 2, 1], [3, 4, 1, 5, 6, 0]]
+    assert fuse_rankings(rankings, constant=60)[:2] == [1, 0]
+    assert fuse_rankings(rankings, constant=1)[:2] == [0, 1]
 
 
 @pytest.mark.parametrize(
