@@ -6,7 +6,7 @@
 Each translation is a document, split into passages of 80 characters regardless of word boundaries. The statement about
 a passage is its middle 16 characters, extended to the nearest spaces if there are any. Like a paraphrase, it shares
 little text with its source; without spaces it starts and ends inside words. Recall@5 is the share of statements whose
-passage is among the first five results. Prints the table of docs/reward.md.
+passage is among the first five results, with words and with n-grams as terms. Prints the table of docs/reward.md.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common import argument_parser
 
-from longreward.retrieval import Bm25Retriever
+from longreward.retrieval import Bm25Retriever, RetrieverConfig
 
 LANGUAGES = {
     "Latin: English": "eng",
@@ -56,10 +56,11 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("folder", type=Path, help="the folder with one HTML file per translation")
     folder = parser.parse_args().folder
-    print("| script | passages | recall@5 |\n|---|---|---|")
+    print("| script | passages | words | n-grams |\n|---|---|---|---|")
     for language, code in LANGUAGES.items():
         passages = read_passages(folder / f"{code}.html")
-        print(f"| {language} | {len(passages)} | {asyncio.run(recall(passages)):.2f} |")
+        recalls = [asyncio.run(recall(passages, RetrieverConfig(terms=terms))) for terms in ("words", "ngrams")]
+        print(f"| {language} | {len(passages)} | {recalls[0]:.2f} | {recalls[1]:.2f} |")
 
 
 def read_passages(file: Path) -> list[str]:
@@ -78,10 +79,10 @@ def make_statement(passage: str) -> str:
     return passage[space_before + 1 if space_before >= 0 else start : space_after if space_after >= 0 else end]
 
 
-async def recall(passages: list[str]) -> float:
+async def recall(passages: list[str], config: RetrieverConfig) -> float:
     """Return recall@5 over all passages."""
     statements = [make_statement(passage) for passage in passages]
-    results = await Bm25Retriever().index(passages).search(statements, 5)
+    results = await Bm25Retriever(config).index(passages).search(statements, 5)
     return sum(index in indices for index, indices in enumerate(results)) / len(passages)
 
 
