@@ -6,31 +6,29 @@ print(to_markdown(comparison))
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
 from longreward.errors import ConfigError, DataError
-from longreward.evaluation.comparison import NEUTRAL_MEASURES, MeasureChange, correct_changes
+from longreward.evaluation.comparison import MeasureChange, correct_changes
 from longreward.evaluation.config import JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import ExampleMetrics, read_measures
 from longreward.evaluation.measures import Decoding
+from longreward.evaluation.report import CHANGE_HEADER, change_cells
 from longreward.evaluation.run_comparison import PromptOverlap, RunComparison
 from longreward.evaluation.statistics import format_p
 from longreward.tasks.tracking.history import ANSWERS, PastRun, read_artifact, run_tags
 from longreward.tasks.tracking.history import MEASURES as MEASURES_FILE
 from longreward.tasks.tracking.run import DVC_TAG
+from longreward.utils.markdown import Cells, markdown_table
 
 SFT_TAG = f"{DVC_TAG}models/sft"
 COMMIT_TAG = "mlflow.source.git.commit"
-CHANGE_HEADER = ("difference", "interval", "p")
-GAIN_LABELS = {1: "better", -1: "worse", 0: ""}
 MODEL_TITLES = {"sft": "SFT model", "dpo": "DPO model"}
 MAX_ANSWER_CHARACTERS = 400
 MISSING = "–"
-
-Cells = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -278,35 +276,9 @@ def to_markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def change_cells(change: MeasureChange) -> Cells:
-    """Return the row of a measure: decoding, measure, first, second, difference, interval, p, better or worse."""
-    values = value_cells(change.measure, change.first.value, change.second.value, asdict(change.difference))
-    return (change.comparison, change.measure, *values, GAIN_LABELS[change.improvement])
-
-
-def value_cells(measure: str, first: float, second: float, difference: Mapping[str, Any]) -> Cells:
-    """Return two values and their difference with interval and corrected p-value, which neutral measures lack."""
-    neutral = measure in NEUTRAL_MEASURES
-    digits = 1 if neutral else 3
-    p = difference.get("p_corrected")
-    return (
-        f"{first:.{digits}f}",
-        f"{second:.{digits}f}",
-        f"{difference['value']:+.{digits}f}",
-        f"{difference['low']:+.{digits}f} … {difference['high']:+.{digits}f}",
-        "" if neutral or p is None else format_p(p),
-    )
-
-
 def difference_cells(row: Difference) -> Cells:
     """Return the row of a setting or hash."""
     return (row.name, row.first or MISSING, row.second or MISSING)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Cells]) -> list[str]:
-    """Return the lines of a Markdown table; "none" if it has no rows."""
-    body = ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header), *body] if body else ["none"]
 
 
 def _single_line(text: str | None) -> str:

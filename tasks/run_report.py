@@ -10,16 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from longreward.errors import LongRewardError
 from longreward.evaluation.config import GOLD_MEASURES
-from longreward.tasks.mlflow_comparison import (
-    CHANGE_HEADER,
-    COMMIT_TAG,
-    Cells,
-    change_cells,
-    compare,
-    difference_cells,
-    markdown_table,
-    value_cells,
-)
+from longreward.evaluation.report import CHANGE_HEADER, change_cells, value_cells
+from longreward.tasks.mlflow_comparison import COMMIT_TAG, compare, difference_cells
 from longreward.tasks.tracking.history import (
     TABLE,
     PastRun,
@@ -33,6 +25,7 @@ from longreward.tasks.tracking.registry import CHAMPION_BEFORE, CHAMPION_NOW
 from longreward.tasks.tracking.run import DVC_TAG
 from longreward.tasks.tracking.run_hierarchy import ERROR_TAG, OVERRIDES_TAG, PARENT_TAG, STAGE_TAG
 from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
+from longreward.utils.markdown import Cells, markdown_table
 from longreward.utils.progress import format_duration
 from longreward.utils.redaction import redact
 

@@ -24,11 +24,12 @@ from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.significance import least_documents
 from longreward.evaluation.statistics import Estimate, Observation, format_p
 from longreward.records import Role
+from longreward.utils.markdown import Cells, markdown_table
 
 Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
 ModelDecoding = tuple[Role, str]
 IMPROVEMENT_LABELS = {1: "better", -1: "worse", 0: ""}
-HEADER = ("comparison", "measure", "SFT", "DPO", "difference", "interval", "p", "")
+CHANGE_HEADER = ("difference", "interval", "p")
 
 
 @dataclass(frozen=True)
@@ -195,6 +196,10 @@ def _apply_champion_rule(config: EvaluateConfig, rows: Iterable[MeasureChange]) 
 
 def markdown(evaluation: Evaluation) -> str:
     """Return the report as Markdown."""
+    counts = (
+        (*key, str(count), str(evaluation.unscored[key]), str(evaluation.truncated[key]))
+        for key, count in evaluation.answers.items()
+    )
     lines = [
         "# SFT against DPO on held-out documents",
         "",
@@ -202,42 +207,38 @@ def markdown(evaluation: Evaluation) -> str:
         "",
         f"Champion rule met: {'yes' if evaluation.champion else 'no'} ({evaluation.champion_reason}).",
         "",
-        _table_row(HEADER),
-        "|" + "---|" * len(HEADER),
-        *(_table_row(cells(row)) for row in evaluation.rows),
+        *markdown_table(
+            ("comparison", "measure", "SFT", "DPO", *CHANGE_HEADER, ""), map(change_cells, evaluation.rows)
+        ),
         "",
         _describe_method(evaluation) + "`t1 against t0.5` compares the trained model at temperature 1 with the SFT "
         "model at 0.5. recall, unsupported and exact are measured with the facts of the corpus, which no judge sees. "
         "reward and its four dimensions are the judge's. short is the share of short instructions, without a document, "
         "that are answered correctly.",
         "",
-        "| model | decoding | answers | without a reward | truncated |",
-        "|---|---|---|---|---|",
+        *markdown_table(("model", "decoding", "answers", "without a reward", "truncated"), counts),
     ]
-    for key, count in evaluation.answers.items():
-        role, decoding = key
-        lines.append(f"| {role} | {decoding} | {count} | {evaluation.unscored[key]} | {evaluation.truncated[key]} |")
     return "\n".join(lines) + "\n"
 
 
-def cells(row: MeasureChange) -> tuple[str, ...]:
-    """Return the cells of one row, in the order of HEADER."""
-    digits = 1 if row.measure in NEUTRAL_MEASURES else 3
-    difference = row.difference
+def change_cells(change: MeasureChange) -> Cells:
+    """Return the row of a measure: comparison, measure, first, second, difference, interval, p, better or worse."""
+    values = value_cells(change.measure, change.first.value, change.second.value, asdict(change.difference))
+    return (change.comparison, change.measure, *values, IMPROVEMENT_LABELS[change.improvement])
+
+
+def value_cells(measure: str, first: float, second: float, difference: Mapping[str, Any]) -> Cells:
+    """Return two values and their difference with interval and corrected p-value, which neutral measures lack."""
+    neutral = measure in NEUTRAL_MEASURES
+    digits = 1 if neutral else 3
+    p = difference.get("p_corrected")
     return (
-        row.comparison,
-        row.measure,
-        f"{row.first.value:.{digits}f}",
-        f"{row.second.value:.{digits}f}",
-        f"{difference.value:+.{digits}f}",
-        f"[{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]",
-        "" if row.measure in NEUTRAL_MEASURES else format_p(difference.p_corrected),
-        IMPROVEMENT_LABELS[row.improvement],
+        f"{first:.{digits}f}",
+        f"{second:.{digits}f}",
+        f"{difference['value']:+.{digits}f}",
+        f"[{difference['low']:+.{digits}f}, {difference['high']:+.{digits}f}]",
+        "" if neutral or p is None else format_p(p),
     )
-
-
-def _table_row(values: Iterable[str]) -> str:
-    return "| " + " | ".join(values) + " |"
 
 
 def _describe_method(evaluation: Evaluation) -> str:
