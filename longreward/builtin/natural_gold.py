@@ -32,6 +32,7 @@ from longreward.builtin.natural_documents import NaturalFact
 
 _CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas|then)\b|\b(?:and|but|while|whereas|then|than)\b|,(?!\d)")
 _MAIN_CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas)\b")
+_JOINED_VALUES = re.compile(r"\S+(?: \S+){0,2}?,? (?:and|or) (?:on |in |at |by )?$")  # from a value to the next one
 _NEGATION = re.compile(r"\b(?:not|never|no longer|rather than|instead of|neither|nor)\b|n['’]t\b", re.IGNORECASE)
 _SUPERSEDED = re.compile(
     r"\b(?:not|never|rather|instead|original\w*|initial\w*|plan\w*|first|earlier|previous\w*|from|intend\w*|meant|"
@@ -161,7 +162,7 @@ class _Sentence:
 
     def positions(self, fact: NaturalFact) -> list[int]:
         """Return where the sentence has the fact's value."""
-        return [position for form in (fact.value, *fact.forms) for position in self._find(form, fact.kind)]
+        return sorted({start for form in (fact.value, *fact.forms) for start in self._find(form, fact.kind)})
 
     def states(self, fact: NaturalFact) -> bool:
         """Return whether the sentence gives the fact's value as that of its entity."""
@@ -176,12 +177,16 @@ class _Sentence:
         return self._has_wrong_value(fact) or self._is_hedged(fact)
 
     def _is_hedged(self, fact: NaturalFact) -> bool:
-        return any(
-            re.search(r"\bor\b", self._lower[min(right, wrong) : max(right, wrong)])
+        """Return whether a wrong value is joined to the right one ("3 May and 2 April", "3 May or perhaps 2 April")."""
+        asked = {other.value for other in self._row.facts}
+        between = [
+            self._lower[min(right, wrong) : max(right, wrong)]
             for right in self.positions(fact)
             for value in fact.wrong
+            if value not in asked
             for wrong in self._find(value, fact.kind)
-        )
+        ]
+        return any(re.search(r"\bor\b", text) or _JOINED_VALUES.match(text) for text in between)
 
     def _lists_wrong_item(self) -> bool:
         """Return whether the sentence has an asked item and, as another one, a wrong value."""
@@ -243,8 +248,7 @@ class _Sentence:
 
     def _is_exchanged(self, fact: NaturalFact) -> bool:
         """Return whether the fact's value stands with another entity of the question."""
-        positions = self.positions(fact)
-        return bool(positions) and all(self._entity(position, fact) not in (None, fact) for position in positions)
+        return any(self._entity(position, fact) not in (None, fact) for position in self.positions(fact))
 
     def _entity(self, position: int, fact: NaturalFact) -> NaturalFact | None:
         """Return the fact of the question whose entity the value at `position` is about; None if it is open."""
@@ -320,7 +324,7 @@ class _Sentence:
             after = words_of(self._lower[match.end() :])[:1]
             names = [*(word for word in before if word in first), name, *(word for word in after if word in last)]
             if len(names) == 1 or " ".join(names) in full:
-                starts.append(match.start())
+                starts.append(self._lower.rfind(names[0], 0, match.end()))
         return starts
 
 

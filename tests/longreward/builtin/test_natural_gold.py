@@ -62,6 +62,7 @@ def test_a_date_in_any_form_is_recalled(response: str) -> None:
         "2 April",
         "It did not open on 3 May.",
         "It opened on 3 May or 2 April.",
+        "It opened on 3 May and 2 April.",
         "It opened on 3 June.",
         "It opened in spring.",
         "The text gives a date.",
@@ -126,6 +127,11 @@ def test_two_values_belong_to_their_entities(response: str) -> None:
 def test_exchanged_values_are_wrong(response: str) -> None:
     measures = measure_natural(response, row(NORTH, SOUTH))
     assert (measures.recall, measures.unsupported, measures.exact) == (0.0, 1.0, False)
+
+
+def test_one_value_for_both_entities_is_half_wrong() -> None:
+    measures = measure_natural("At North Bank 38 people came, and at South Bank 38 people came.", row(NORTH, SOUTH))
+    assert (measures.recall, measures.unsupported) == (0.5, 1.0)
 
 
 def test_one_of_two_facts_is_half_of_the_recall() -> None:
