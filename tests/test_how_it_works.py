@@ -33,7 +33,7 @@ MAX_CORE_LINES = 1500
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
-    """The first record of the built-in corpus, with the gold answer instead of the corpus' own faulty one."""
+    """Return the first record of the built-in corpus with its gold answer instead of the faulty one."""
     corpus = write_corpus(tmp_path_factory.mktemp("corpus"), documents=1)
     first = next(iter(read_examples(corpus.corpus)))
     gold = read_gold(corpus.gold)[int(first.id)].answer

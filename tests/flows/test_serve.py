@@ -1,4 +1,4 @@
-"""`longreward serve` as a process of its own, with a Prefect server and an MLflow server of its own."""
+"""`longreward serve` as a separate process with its own Prefect server and MLflow server."""
 
 import asyncio
 import http.client

@@ -1,4 +1,4 @@
-"""The stage before `prepare`, in a project of its own: off, and on with the offline stand-in."""
+"""The stage `synthesize`, disabled and with the offline writer."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two stages that take no time, for a toy project: `python toy.py prepare`. The raw text says what is to go wrong."""
+"""Two stages that take no time, for a toy project: `python toy.py prepare`. The raw text selects the failure."""
 
 import asyncio
 import logging

@@ -41,7 +41,7 @@ pair: {{}}
 
 
 class ToyProject:
-    """Two stages that take no time; `write` gives their raw data."""
+    """A project of two stages that take no time; `write` sets their raw data."""
 
     def __init__(self, folder: Path, server: str) -> None:
         self.folder = folder

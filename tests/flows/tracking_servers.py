@@ -75,7 +75,7 @@ def postgres() -> Iterator[str]:
 
 @contextmanager
 def mlflow_server(folder: Path, *, logins: bool = False) -> "Iterator[tuple[str, subprocess.Popen[bytes]]]":
-    """A tracking server on a store of its own in `folder`, its address and its process; `logins`: it asks for one."""
+    """Start a tracking server with a store in `folder`; yield its address and process. `logins`: requires a login."""
     if logins:
         pytest.importorskip("flask_wtf")
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The doctor's checks of servers, in this process; `tests/flows/cli/test_doctor.py` runs the whole command."""
+"""The doctor's checks of servers, in this process; `tests/flows/cli/test_doctor.py` runs the command."""
 
 import platform
 from collections.abc import Callable, Iterator

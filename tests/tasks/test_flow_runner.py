@@ -1,4 +1,4 @@
-"""Which of Prefect's own lines a run's log keeps."""
+"""The lines of Prefect that the log of a run keeps."""
 
 import logging
 

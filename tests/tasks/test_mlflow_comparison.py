@@ -60,7 +60,7 @@ def record_pipeline(
     config: EvaluateConfig = CONFIG,
     reward: float | None = None,
 ) -> str:
-    """Returns what the evaluation says about the registry."""
+    """Record a pipeline with an evaluation; return its message about the registry."""
     measure, decoding = config.champion.measure, Decoding(config.champion.temperature, 1).name
     reward_measures = {} if reward is None else {"reward": reward}
     measures = [

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    """One store for the file: making its tables takes seconds."""
+    """Create one store for all tests here: creating its tables takes seconds."""
     with mlflow_store(tmp_path_factory.mktemp("store")):
         yield MlflowClient(store_uri())
 

@@ -1,4 +1,4 @@
-"""What a user sees at the end."""
+"""The summary at the end of a run."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who may use the Prefect server: requests as a browser, another web page and another program send them."""
+"""Access to the Prefect server from its UI, from other web pages and from other programs."""
 
 import base64
 import http.client

@@ -30,7 +30,7 @@ class Worker:
 
 
 async def run(worker: Worker, folder: Path, *, concurrency: int = 1, limit_s: float | None = None) -> list[int]:
-    """Numbers 0 to 6 in shards of 3, through a flow; gives what came back."""
+    """Process the numbers 0 to 6 in shards of 3 in a flow; return the records."""
 
     @flow
     async def counting() -> list[int]:

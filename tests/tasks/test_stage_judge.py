@@ -1,4 +1,4 @@
-"""What a stage forecasts, and what it says where its budget ends."""
+"""The forecast of a stage, and its metrics when the budget is exceeded."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Where runs and artifacts are kept, whatever `MLFLOW_TRACKING_URI` says."""
+"""Stores of runs and artifacts for each kind of `MLFLOW_TRACKING_URI`."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The form of a trigger, and what a trigger may set."""
+"""The form of a trigger, and the settings that a trigger may change."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the shards of Dask workers need, without a cluster: settings, shares of limits, ledgers, versions."""
+"""Parts of shards on Dask workers without a cluster: settings, shares of limits, ledgers, versions."""
 
 import importlib.util
 import os

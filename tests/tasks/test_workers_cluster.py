@@ -212,7 +212,7 @@ async def test_workers_sample_same_responses_and_reject_changed_model(workspace:
 
 @contextmanager
 def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
-    """A scheduler and one worker, which runs `start` first, in a folder of its own; gives the scheduler's address."""
+    """Start a scheduler and one worker, which first runs `start` in a separate folder; yield its address."""
     folder.mkdir()
     processes = []
 

@@ -1,4 +1,4 @@
-"""The word-level tokenizer: nothing of the corpus is unknown to it, and it gives every text back as it was."""
+"""The word-level tokenizer: it has all words of the corpus, and texts round-trip."""
 
 import json
 import subprocess

@@ -248,7 +248,7 @@ def test_budget_file_format(tmp_path: Path) -> None:
 
 
 def maximum_usage(config: JudgeConfig, budget: Budget, request: ChatRequest) -> Usage:
-    """Return what is reserved for a call in flight."""
+    """Return the usage that is reserved for a call in flight."""
 
     async def reserve() -> Usage:
         async with budget.account(config).call(request) as call:

@@ -12,7 +12,7 @@ from longreward.reward.parsers import parse_rating
 
 
 class NumberedModel:
-    """Gives a readable reply to `<template> <n>` if `n` is in `readable`."""
+    """Returns a readable reply to `<template> <n>` if `n` is in `readable`."""
 
     name = "chatty"
 

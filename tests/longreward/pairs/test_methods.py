@@ -1,4 +1,4 @@
-"""Pairs of the control and of the data's own answers."""
+"""Pairs that need only the sampled responses: random, contrast and consensus."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The strategy `adaptive` with the offline judge: the pairs of the full strategy, and what it saved."""
+"""The strategy `adaptive` with the offline judge: the same pairs as the full strategy, and the savings."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The parsers under whatever a judge may say: no exception, nothing outside its range or not in the text."""
+"""Parsers on arbitrary text: no exception, no value out of range, no text that is not in the reply."""
 
 import random
 import re

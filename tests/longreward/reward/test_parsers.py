@@ -1,4 +1,4 @@
-"""Literal replies of judges and what they mean."""
+"""Literal replies of judges and their parsed values."""
 
 import pytest
 

@@ -20,7 +20,7 @@ REFERENCE = Path(os.environ.get("LONGREWARD_REFERENCE", "."))
 
 
 class RecordingJudge(OfflineJudge):
-    """The offline judge; it keeps what it was asked."""
+    """The offline judge, which records its requests."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class RecordingJudge(OfflineJudge):
 
 
 class RecordingRetriever(Bm25Retriever):
-    """BM25; it keeps what it was given to index."""
+    """BM25, which records the indexed texts."""
 
     def __init__(self) -> None:
         super().__init__()

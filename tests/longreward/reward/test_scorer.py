@@ -294,7 +294,7 @@ async def test_prompt_languages(scripted: Callable[..., Any]) -> None:
 
 
 class CountingRetriever(Bm25Retriever):
-    """BM25 that keeps what it was given to index."""
+    """BM25, which records the indexed texts."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How often a reward says what labels say, worked out by hand."""
+"""Agreement of rewards with labels, with values worked out by hand."""
 
 import pytest
 

@@ -173,7 +173,7 @@ def test_encrypted_and_empty_epubs() -> None:
 
 
 def test_surrogate_halves_joined_or_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pypdf gives them: where a font's table names the halves, and where it names one of them alone."""
+    """As pypdf returns them: with both halves in the table of the font, or only one."""
     monkeypatch.setattr(file_readers, "READERS", {".pdf": lambda data: "a\ud835\udc00b \ud835 c\udc00d"})
     assert read_text(b"", ".pdf") == "a\U0001d400b \ufffd c\ufffdd"
 

@@ -1,4 +1,4 @@
-"""Runs launch/process.py with FSDP2 on CPUs, which accelerate 1.15 has on GPUs alone: with the step that it leaves out.
+"""Run launch/process.py with FSDP2 on CPUs, with the step that accelerate 1.15 takes only on GPUs.
 
 There, AcceleratorState makes FSDP of MULTI_GPU and its like, not of MULTI_CPU; all else of FSDP2 works on gloo.
 """

@@ -1,4 +1,4 @@
-"""Short-context preferences among long pairs: what is drawn, in which order it is trained on, each side's figures."""
+"""Short-context preferences mixed into long pairs: sampling, order in training, and metrics by source."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""NaN, and too little memory: what is said, and what is left."""
+"""NaN and too little memory: the advice in the error, and the files that remain."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The memory formula against sums by hand, and (slow) against trainings of a small Llama in processes of their own."""
+"""The memory formula against sums by hand, and (slow) against measured trainings of a small Llama."""
 
 import json
 import subprocess

@@ -109,7 +109,7 @@ def make_trainer(model, tokenizer, tmp_path, *, packed: bool, size: int = 3, lor
 
 
 def step_of(trainer, count: int = 3) -> dict[str, Any]:
-    """The loss of the first `count` pairs, its gradients, and what the trainer would log."""
+    """Return the loss of the first `count` pairs, its gradients and the logged metrics."""
     batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(count)]))
     trainer.model.train()
     if trainer.args.gradient_checkpointing:  # train() would enable it

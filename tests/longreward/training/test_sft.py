@@ -48,7 +48,7 @@ def settings(**changes):
 
 
 class Trained:
-    """A training in its own folder."""
+    """A training in a separate folder."""
 
     def __init__(self, folder: Path, base: Path, data: Path):
         self.folder, self.base, self.data, self.losses = folder, base, data, []

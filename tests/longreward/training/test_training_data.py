@@ -1,4 +1,4 @@
-"""Rows of token ids in memory and on disk, and what is refused before the first step."""
+"""Rows of token ids in memory and on disk, and data that is refused before the first step."""
 
 import json
 

@@ -31,6 +31,6 @@ def read_replies(path: Path) -> dict[str, str]:
 
 
 def execute(path: Path, statement: str) -> list[tuple[object, ...]]:
-    """Run one SQL statement in a connection of its own."""
+    """Run one SQL statement in a separate connection."""
     with sqlite3.connect(path) as connection:
         return connection.execute(statement).fetchall()
