@@ -8,7 +8,7 @@
 
 A reminder continues the conversation with one line on the format (`ReplyFormat.reminder`). Another temperature alone
 rarely helps a small model: it gives its opinion and forgets the form again. A verdict that is missing after a truncated
-reply with the second limit is requested in the same way.
+reply with the second limit, or after one that repeats itself, is requested in the same way.
 
 A request with a larger `max_tokens`, or with a reminder, has another key in the ledger. So a truncated reply is never
 served for a request with a larger limit, and after an interruption the attempts are reconstructed from the ledger.
@@ -243,8 +243,8 @@ class Attempts(Generic[T]):
         """Return the request that reminds the judge of the format after its reply; None where that makes no sense.
 
         An empty reply would be a message without content, and a judge that ignored one reminder does better with a new
-        start. A truncated list lacks tokens, and so may an analysis. But a small judge whose analysis does not end
-        within twice the limit is in a loop, and a larger limit only makes it longer: it is asked for the verdict.
+        start. A truncated list lacks tokens, and so may an analysis. But a small judge that repeats itself, or whose
+        analysis does not end within twice the limit, would only go on: it is asked for the verdict.
         """
         request, reply = self._requests[exchange.request_id], exchange.reply
         text = self._text(reply).strip()
@@ -252,9 +252,10 @@ class Attempts(Generic[T]):
             return None
         if self.complete_value(reply) is not None:
             return None
-        is_first_limit = request.max_tokens == self._original.max_tokens < self._max_limit
-        if self.is_truncated(reply) and (is_first_limit or self._original.reply_format.is_list):
-            return None
+        if self.is_truncated(reply):
+            can_raise_limit = request.max_tokens == self._original.max_tokens < self._max_limit
+            if self._original.reply_format.is_list or (can_raise_limit and not repeats_itself(text)):
+                return None
         return replace(request, turns=((text, self._original.reply_format.reminder),))
 
     def _parsed_reply(self, exchange: Exchange, value: T | None, reason: str | None) -> ParsedReply[T]:
@@ -287,3 +288,8 @@ class Attempts(Generic[T]):
         self._limits.append(min(2 * limit, self._max_limit))
         self._current = replace(self._current, max_tokens=self._limits[-1])
         return True
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether the end of a text is a loop: what it ends with occurs three times."""
+    return len(text) > 3 * EXCERPT and text.count(text[-EXCERPT:]) >= 3

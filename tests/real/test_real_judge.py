@@ -14,7 +14,7 @@ from score_child import EXAMPLE, RESPONSES, score
 
 from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.mt_bench.benchmark import MtBench
-from longreward.benchmarks.types import Answer
+from longreward.benchmarks.types import Answer, Completion
 from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.judge import is_overloaded, request_summary
 from longreward.judge.ledger import Ledger
@@ -110,18 +110,22 @@ async def test_pairwise_verdicts(judge_url: str) -> None:
     assert metrics["calls"] == comparison.calls >= 2
 
 
+def answer(case_id: str, *turns: str) -> Answer:
+    return Answer.from_completions(case_id, [Completion(turn, 5, "stop", prompt_tokens=50) for turn in turns])
+
+
 async def test_benchmark_prompts(judge_url: str) -> None:
     """Their protocols repeat an unreadable request as it is, without reminders and stop sequences."""
     chat, bench = LongBenchChat(), MtBench()
     case, question = chat.cases[0], bench.cases[0]
     async with open_judge(judge_config(judge_url, max_attempts=2), ledger=None) as judge:
-        verdicts = await chat.judge_answer(judge, case, Answer(case.id, ("It was built in 1861.",)))
-        verdicts += await bench.judge_answer(judge, question, Answer(question.id, ("Yes, it is.", "No, it is not.")))
+        verdicts = await chat.judge_answer(judge, case, answer(case.id, "It was built in 1861."))
+        verdicts += await bench.judge_answer(judge, question, answer(question.id, "Yes, it is.", "No, it is not."))
         assert judge.metrics()["reminders"] == 0
     assert len(verdicts) == 3
     for verdict in verdicts:
         assert verdict.judgment
-        assert (verdict.strict is None) == (verdict.reason is not None)
+        assert (verdict.value is None) == (verdict.reason is not None)
 
 
 async def test_reasons_of_unscored_replies(judge_url: str) -> None:
@@ -157,7 +161,7 @@ async def test_overloaded_server_gets_fewer_requests_at_once(judge_url: str) -> 
     prompt = "Write the numbers from {} on, up to 40 of them, separated by commas."
 
     def request(number: int) -> ChatRequest:
-        return ChatRequest("helpfulness", {}, prompt.format(number), "hash", 96)
+        return ChatRequest("helpfulness", {}, prompt.format(number), "hash", 32)
 
     async with open_judge(judge_config(judge_url, max_concurrency=SLOTS), ledger=None) as judge:
         started = asyncio.get_running_loop().time()
@@ -166,7 +170,7 @@ async def test_overloaded_server_gets_fewer_requests_at_once(judge_url: str) -> 
     # Of 32 requests, those of the last rounds wait about 8 times as long.
     config = judge_config(judge_url, max_concurrency=32, timeout_s=3 * latency_s, max_retries=30)
     async with open_judge(config, ledger=None) as judge:
-        numbers = range(100, 164)
+        numbers = range(100, 148)
         replies = await asyncio.gather(*(judge.query(request(number), lambda text: text or None) for number in numbers))
         metrics = judge.metrics()
     assert all(reply.value for reply in replies)

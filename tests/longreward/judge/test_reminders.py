@@ -122,19 +122,33 @@ async def test_truncated_and_empty_replies_get_no_reminder() -> None:
 
 async def test_endless_analysis_is_asked_for_its_verdict() -> None:
     """A larger limit is tried once; a list gets larger limits only, as its verdict is all of it."""
-    endless = [ChatReply("First, " * count, "length") for count in (10, 20, 30, 40)]
+    endless = [ChatReply(" ".join(map(str, range(count))), "length") for count in (100, 200, 300, 400)]
     parse_truncated = truncated_verdict(parse_rating)
     model = Model(*endless[:2], "Rating: [[4]]")
     async with Judge.from_model(model) as judge:
         reply = await judge.query(REQUEST, parse_rating, parse_truncated=parse_truncated)
     assert (reply.value, reply.truncated, model.limits) == (4.0, False, [512, 1024, 1024])
-    assert model.calls[2] == (["How good is it?", ("First, " * 20).strip(), REMINDER], 0.01)
+    assert model.calls[2] == (["How good is it?", endless[1].text, REMINDER], 0.01)
     model = Model(*endless, "Rating: [[4]]")
     async with Judge.from_model(model) as judge:
         request = replace(REQUEST, reply_format=ReplyFormat(reminder=REMINDER, is_list=True))
         reply = await judge.query(request, parse_rating, parse_truncated=parse_truncated)
     assert (reply.value, model.limits) == (4.0, [512, 1024, 2048, 4096, 4096])
     assert [len(messages) for messages, _ in model.calls] == [1] * 5
+
+
+async def test_judge_that_repeats_itself_is_asked_for_its_verdict_at_once() -> None:
+    """The end of a recorded reply of Qwen2.5-Coder-1.5B-Instruct, which a larger limit only prolongs."""
+    sentences = (
+        "Passage 4 mentions it being built by Bruno Weller, but it doesn't specify who built it. Passage 2 mentions it "
+        "being built by Quentin Vidal, but it doesn't specify who built it. "
+    )
+    loop = "Passage 1 mentions Quentin Vidal building the striped garden. " + sentences * 4 + "Passage 4"
+    model = Model(ChatReply(loop, "length"), "Rating: [[4]]")
+    async with Judge.from_model(model) as judge:
+        reply = await judge.query(REQUEST, parse_rating, parse_truncated=truncated_verdict(parse_rating))
+    assert (reply.value, model.limits) == (4.0, [512, 512])
+    assert model.calls[1] == (["How good is it?", loop, REMINDER], 0.01)
 
 
 async def test_reminder_conversation_excludes_reasoning() -> None:
