@@ -32,6 +32,11 @@ from longreward.builtin.natural_documents import NaturalFact
 
 _CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas|then)\b|\b(?:and|but|while|whereas|then|than)\b|,(?!\d)")
 _MAIN_CLAUSE_END = re.compile(r";|, (?:and|but|while|whereas)\b")
+_QUESTION = re.compile(
+    r"^(?:[^:?]{0,40}: )?(?:(?:on|in|at|from|to|for|with|by) )?"
+    r"(?:who|whom|whose|what|which|when|where|why|how|did|does|do|is|was|were|will)\b.*\?$",
+    re.IGNORECASE | re.DOTALL,
+)
 _JOINED_VALUES = re.compile(r"\S+(?: \S+){0,2}?,? (?:and|or) (?:on |in |at |by )?$")  # from a value to the next one
 _NEGATION = re.compile(r"\b(?:not|never|no longer|rather than|instead of|neither|nor)\b|n['’]t\b", re.IGNORECASE)
 _SUPERSEDED = re.compile(
@@ -127,7 +132,7 @@ class _Sentence:
     def is_claim(self) -> bool:
         """Whether the sentence says more than the question: it has another name or figure, or a value of a fact."""
         query = self._row.query_mentions
-        if self.text.endswith((":", "?")):  # a heading, the label of a speaker, or a question
+        if self.text.endswith(":") or _QUESTION.search(self.text):  # a heading, the label of a speaker, or a question
             return False
         return (
             any((figure.kind, figure.value) not in query for figure in self._figures)

@@ -156,6 +156,8 @@ def test_an_echo_of_the_question_is_no_claim() -> None:
     asked = row(NORTH, query="Did more people come at North Bank?")
     assert measure_natural("Did more people come at North Bank?", asked) == GoldMeasures(0.0, 1.0, False, 0.0)
     assert measure_natural("Did 38 people come? At North Bank:", asked).recall == 0.0
+    assert measure_natural("Mara Voss: Who counted 38 people at North Bank?", asked).recall == 0.0
+    assert measure_natural("At North Bank 38 people came, and how many at South Bank?", asked).recall == 1.0
     assert measure_natural("The question is about North Bank. At North Bank, 38 people came.", asked).exact
 
 
