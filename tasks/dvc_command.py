@@ -76,6 +76,20 @@ async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) 
     return await _retry_while_locked(lambda: run_in_group(command, environment=environment, show_line=show_line))
 
 
+async def has_nothing_to_do() -> bool:
+    """Return whether all stages and the raw data are as DVC has recorded them, and there is no remote to push to.
+
+    False also where DVC cannot tell, for example because another command holds its lock.
+    """
+    status, has_remote = await asyncio.gather(dvc("status", "--json"), _has_remote())
+    if status.code or has_remote or not RAW_ENTRY.exists():
+        return False
+    try:
+        return bool(json.loads(status.output.splitlines()[-1]) == {})
+    except (ValueError, IndexError):
+        return False
+
+
 async def add_raw() -> bool:
     """Add raw data that is new or has changed to DVC, and check it out if it is missing; return whether it changed.
 

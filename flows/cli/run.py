@@ -1,7 +1,9 @@
 """`longreward run`: the pipeline from the shell; with its own settings, the run becomes an experiment."""
 
 import argparse
+import asyncio
 import json
+import time
 from typing import Any, NoReturn
 
 from longreward.flows.cli.options import add_override_argument
@@ -12,9 +14,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = subparsers.add_parser(
         "run",
         help="run the pipeline, optionally with settings for this run only",
-        description="Runs every stage that is not up to date. With -S or --preset the run works in a private copy and "
-        "becomes a DVC experiment: the checkout stays as it is, `dvc exp show` lists the experiment, `dvc exp apply "
-        "NAME` applies it.",
+        description="Runs every stage that is not up to date; if all are, it prints the last results. With -S or "
+        "--preset the run works in a private copy and becomes a DVC experiment: the checkout stays as it is, `dvc exp "
+        "show` lists the experiment, `dvc exp apply NAME` applies it.",
         epilog="example: longreward run -S train.beta=0.3 -S train.epochs=2 --name beta-0.3",
     )
     command.add_argument("--stages", nargs="+", default=[], metavar="STAGE", help="only these stages")
@@ -25,7 +27,31 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> NoReturn:
+def _run(options: argparse.Namespace) -> int:
+    is_plain = not (options.force or options.overrides or options.preset or options.name)
+    if is_plain and _report_if_up_to_date(options.stages):
+        return 0
+    return _run_pipeline(options)
+
+
+def _report_if_up_to_date(requested: list[str]) -> bool:
+    """Print the last results if there is nothing to do; no run is recorded, since starting Prefect takes seconds."""
+    from longreward.tasks.dvc_command import StageResult, has_nothing_to_do
+    from longreward.tasks.dvc_files import stage_entries
+
+    started = time.monotonic()
+    stages = [stage for stage in stage_entries() if not requested or stage in requested]
+    if len(stages) < len(set(requested)) or not asyncio.run(has_nothing_to_do()):
+        return False
+    from longreward.tasks.run_report import print_summary
+
+    results = [StageResult(stage, ran=False, seconds=0.0) for stage in stages]
+    print_summary(results, seconds=time.monotonic() - started)
+    print("Nothing to do: every stage is up to date (`--force` runs them again).")
+    return True
+
+
+def _run_pipeline(options: argparse.Namespace) -> NoReturn:
     from longreward.flows.pipeline import shell_pipeline
     from longreward.params import preset_path
     from longreward.tasks.experiments import Settings

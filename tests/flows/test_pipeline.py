@@ -45,6 +45,11 @@ async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -
     code, again = project.pipeline()
     assert code == 0
     assert again.count("was up to date") == 2
+    code, unchanged = project.pipeline()
+    assert code == 0
+    assert unchanged.count("was up to date") == 2
+    assert "Nothing to do" in unchanged
+    assert "flow run" not in unchanged
 
     # The log: one line for each stage, and none of Prefect's for each task run.
     assert "stage 1 of 2: prepare done in " in output
