@@ -138,8 +138,9 @@ def read_only(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]"
         ("longreward.flows.cli.main", "ledger", "export", "ledger.sqlite", "--out", "out/exchanges.jsonl"),
         ("longreward.flows.cli.main", "ledger", "merge", "ledger.sqlite", "--into", "out/all.sqlite"),
         ("longreward.builtin.corpus", "--out", "out/corpus"),
+        ("longreward.builtin.natural_corpus", "--out", "out/corpus", "--train", "1", "--heldout", "0"),
     ],
-    ids=["score", "ledger export", "ledger merge", "corpus"],
+    ids=["score", "ledger export", "ledger merge", "corpus", "natural corpus"],
 )
 def test_read_only_output_folder_prints_one_line(files: Path, command: tuple[str, ...]) -> None:
     (files / "out").mkdir()
