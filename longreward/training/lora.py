@@ -1,6 +1,9 @@
 """Build PEFT's LoRA config, after checking that the named layers exist; PEFT silently ignores those that do not."""
 
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from longreward.errors import PolicyError
@@ -26,6 +29,15 @@ def build_lora_config(lora: LoraSettings | None, model: Any) -> Any:
         modules_to_save=list(lora.modules_to_save) or None,
         task_type="CAUSAL_LM",
     )
+
+
+@contextmanager
+def ignore_checkpointing_warnings() -> Iterator[None]:
+    """Hide a warning about PEFT 0.21 and TRL 1.16: they use names with gradient_checkpointing, which transformers 5.23
+    deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def _check_layers(lora: LoraSettings, model: Any) -> None:

@@ -13,7 +13,6 @@ Imports torch and TRL at the top, so import it only where a training starts.
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from longreward.models.policy import Policy
 from longreward.records import has_short_prefix
 from longreward.training.dropout import disable_dropout
 from longreward.training.exact_resume import ExactResumeMixin
+from longreward.training.lora import ignore_checkpointing_warnings
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.progress import show_progress
@@ -80,9 +80,7 @@ def _build_trainer(
     peft_config: Any,
     **options: Any,
 ) -> Any:
-    with warnings.catch_warnings():
-        # TRL 1.16 itself uses the name gradient_checkpointing that transformers 5.23 deprecates.
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing` is deprecated", category=FutureWarning)
+    with ignore_checkpointing_warnings():
         config = config_class(**arguments)
         # transformers would replicate the model on every visible GPU, which multiplies the batch size.
         config._n_gpu = min(config.n_gpu, 1)

@@ -18,7 +18,7 @@ from longreward.models.compatibility import load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
 from longreward.training.config import LoraSettings
-from longreward.training.lora import build_lora_config
+from longreward.training.lora import build_lora_config, ignore_checkpointing_warnings
 
 GB = 1e9
 
@@ -113,7 +113,8 @@ def measure_shape(model: Any, lora: LoraSettings | None) -> ModelShape:
     if (lora_config := build_lora_config(lora, model)) is not None:
         from peft import get_peft_model
 
-        model = get_peft_model(model, lora_config)
+        with ignore_checkpointing_warnings():
+            model = get_peft_model(model, lora_config)
     weights = list(model.parameters())
     trained = [weight for weight in weights if weight.requires_grad]
     intermediate = getattr(config, "intermediate_size", None) or 4 * config.hidden_size  # GPT-2 has no such entry

@@ -10,10 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from longreward.errors import ConfigError, PolicyError
+from longreward.models.config import PolicyConfig
 from longreward.training.config import LoraSettings
 from longreward.training.estimate.memory import (
     Device,
     ModelShape,
+    build_meta_model,
     check_fits,
     estimate_memory,
     measure_shape,
@@ -104,3 +106,9 @@ def test_estimates_are_near_measured_peaks(name):
     output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
     result = json.loads(output.splitlines()[-1])
     assert 0.6 < result["estimated"] / result["measured"] < 1.6, result
+
+
+def test_shape_with_adapter_gives_no_warning_of_libraries(tiny_policy: Path, recwarn: pytest.WarningsRecorder) -> None:
+    policy, lora = PolicyConfig(base_model=str(tiny_policy)), LoraSettings(r=2)
+    measure_shape(build_meta_model(policy, str(tiny_policy), lora=lora), lora)
+    assert [str(warning.message) for warning in recwarn] == []
