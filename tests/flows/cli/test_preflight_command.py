@@ -1,35 +1,26 @@
 import json
 
 import pytest
+from preference_pairs import make_pair
 
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
 from longreward.flows.cli.main import main
 from longreward.models.config import PolicyConfig
-from longreward.records import PreferencePair, Response
+from longreward.records import PreferencePair
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.estimate import training_estimate
 from longreward.training.estimate.memory import Device
 
 
-def pair(number: int) -> PreferencePair:
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"{number}-{n}", example_id=str(number), query="where is the town ?", text=text)
-
-    return PreferencePair(
-        id=str(number),
-        context="the town is north of the river .",
-        query="where is the town ?",
-        chosen=response(0, "it is north ."),
-        rejected=response(1, "it is south of the town ."),
-        chosen_reward=9.0,
-        rejected_reward=3.0,
-    )
+def town_pair(number: int) -> PreferencePair:
+    context, query = "the town is north of the river .", "where is the town ?"
+    return make_pair(number, "it is north .", "it is south of the town .", context=context, query=query)
 
 
 @pytest.fixture
 def files(tmp_path, tiny_policy):
-    write_pairs(tmp_path / "pairs.jsonl", [pair(1), pair(2)])
+    write_pairs(tmp_path / "pairs.jsonl", [town_pair(1), town_pair(2)])
     (tmp_path / "params.yaml").write_text(f"policy: {{base_model: {tiny_policy}}}\n")
     return tmp_path
 

@@ -7,11 +7,12 @@ with a checkpoint after the 4th and the 8th and metrics after the 3rd, 6th and 9
 from pathlib import Path
 
 import pytest
+from preference_pairs import make_pair
 from safetensors.torch import load_file
 
 from longreward.data.formats import write_examples, write_pairs
 from longreward.models.config import PolicyConfig
-from longreward.records import Example, PreferencePair, Response
+from longreward.records import Example, PreferencePair
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.sft import SftConfig, train_sft
@@ -37,19 +38,10 @@ TRAININGS = {
 VOCABULARY = "the town is in north of river and anna was mayor when ben built bridge".split()  # noqa: SIM905
 
 
-def make_pair(number: int) -> PreferencePair:
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"{number}-{n}", example_id=str(number), query="who ?", text=text)
-
-    return PreferencePair(
-        id=str(number),
-        context=" ".join(VOCABULARY[: 2 + number]) + " .",
-        query="who ?",
-        chosen=response(0, f"it is {VOCABULARY[number]} ."),
-        rejected=response(1, " ".join(VOCABULARY[: 1 + number % 3])),
-        chosen_reward=9.0,
-        rejected_reward=3.0,
-    )
+def vocabulary_pair(number: int) -> PreferencePair:
+    context = " ".join(VOCABULARY[: 2 + number]) + " ."
+    rejected = " ".join(VOCABULARY[: 1 + number % 3])
+    return make_pair(number, f"it is {VOCABULARY[number]} .", rejected, context=context, query="who ?")
 
 
 def make_example(number: int) -> Example:
@@ -66,7 +58,7 @@ class Training:
         self.policy = PolicyConfig(base_model="unused")
         folder.mkdir(parents=True, exist_ok=True)
         if kind.startswith("dpo"):
-            write_pairs(self.data, map(make_pair, range(10)))
+            write_pairs(self.data, map(vocabulary_pair, range(10)))
         else:
             write_examples(self.data, map(make_example, range(10)))
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from preference_pairs import make_pair
 
 from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.errors import ConfigError, DataError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer
-from longreward.records import Example, PreferencePair, Response
+from longreward.records import Example, PreferencePair
 from longreward.training.data_mixture import DataMixture, ShortAnswers, ShortPreferences, mix_examples, mix_pairs
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.length_grouping import LengthGroupedSampler
@@ -31,18 +32,8 @@ FAST = TrainConfig(
 
 
 def long_pair(number: int) -> PreferencePair:
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"{number}-{n}", example_id=str(number), query="who is mayor ?", text=text)
-
-    return PreferencePair(
-        id=str(number),
-        context="anna is the mayor and ben was it . the bridge stands in the south .",
-        query="who is mayor ?",
-        chosen=response(0, "anna is the mayor ."),
-        rejected=response(1, "ben ."),
-        chosen_reward=9.0,
-        rejected_reward=3.0,
-    )
+    context = "anna is the mayor and ben was it . the bridge stands in the south ."
+    return make_pair(number, "anna is the mayor .", "ben .", context=context, query="who is mayor ?")
 
 
 @pytest.fixture

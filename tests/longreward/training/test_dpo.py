@@ -4,37 +4,27 @@ from pathlib import Path
 
 import pytest
 import torch
+from preference_pairs import make_pair
 from trl.trainer import dpo_trainer as dpo_trainer_module
 
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
-from longreward.records import PreferencePair, Response
 from longreward.training import run, trainers
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, loss_arguments, train_dpo
 from longreward.training.training_data import tokenize_pairs
 
-
-def pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"{number}-{n}", example_id=str(number), query=query, text=text)
-
-    return PreferencePair(
-        id=str(number),
-        context=context,
-        query=query,
-        chosen=response(0, chosen),
-        rejected=response(1, rejected),
-        chosen_reward=9.0,
-        rejected_reward=3.0,
-    )
-
-
 PAIRS = [
-    pair(1, "the town is north of the river .", "where is the town ?", "it is north .", "it is south of the town ."),
-    pair(2, "anna is the mayor and ben was it .", "who is mayor ?", "anna is the mayor .", "ben ."),
+    make_pair(
+        1,
+        "it is north .",
+        "it is south of the town .",
+        context="the town is north of the river .",
+        query="where is the town ?",
+    ),
+    make_pair(2, "anna is the mayor .", "ben .", context="anna is the mayor and ben was it .", query="who is mayor ?"),
 ]
 FAST = TrainConfig(
     learning_rate=5e-3,
@@ -80,13 +70,13 @@ def policy(tiny_policy):
     return load_policy(PolicyConfig(base_model=str(tiny_policy)), tiny_policy)
 
 
-def log_share(policy, item, response) -> tuple[float, int]:
-    """The log-probability of an answer with its end, and its tokens, by a plain forward pass."""
+def log_probability(policy, item, response) -> tuple[float, int]:
+    """Return the log-probability of an answer with its end token, and its number of tokens, from one forward pass."""
     prompt = policy.encoder.prompt_ids(item.context, item.query)
     answer = policy.encoder.completion_ids(response.text)
     with torch.no_grad():
-        shares = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
-    return sum(float(shares[len(prompt) + k - 1, token]) for k, token in enumerate(answer)), len(answer)
+        log_probs = policy.model(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=-1)
+    return sum(float(log_probs[len(prompt) + k - 1, token]) for k, token in enumerate(answer)), len(answer)
 
 
 def make_trainer(policy, reference_file: Path, tmp_path: Path):
@@ -98,7 +88,7 @@ def make_trainer(policy, reference_file: Path, tmp_path: Path):
 
 
 def test_loss_equals_formula_of_paper(policy, tmp_path):
-    sums = [(log_share(policy, p, p.chosen), log_share(policy, p, p.rejected)) for p in PAIRS]
+    sums = [(log_probability(policy, p, p.chosen), log_probability(policy, p, p.rejected)) for p in PAIRS]
     # A reference that is another model: 2 and 1 below the policy on the first pair, 3 above and equal on the second.
     offsets = [(-2.0, -1.0), (3.0, 0.0)]
     reference = {
@@ -117,7 +107,7 @@ def test_loss_equals_formula_of_paper(policy, tmp_path):
 
 
 def test_reference_is_sft_model(policy, tmp_path):
-    expected = [(log_share(policy, p, p.chosen)[0], log_share(policy, p, p.rejected)[0]) for p in PAIRS]
+    expected = [(log_probability(policy, p, p.chosen)[0], log_probability(policy, p, p.rejected)[0]) for p in PAIRS]
     reference_file = tmp_path / "reference.json"
     make_trainer(policy, reference_file, tmp_path)
     result = json.loads(reference_file.read_text())
@@ -136,7 +126,7 @@ def test_weights_are_not_hashed(policy, tmp_path, monkeypatch):
 
 def test_first_loss_has_zero_margin(training, policy):
     training.run(max_steps=1)
-    nll = [-log_share(policy, p, p.chosen)[0] / log_share(policy, p, p.chosen)[1] for p in PAIRS]
+    nll = [-log_probability(policy, p, p.chosen)[0] / log_probability(policy, p, p.chosen)[1] for p in PAIRS]
     assert training.metrics[0]["loss"] == pytest.approx(math.log(2) + 0.1 * sum(nll) / 2, rel=1e-4)
     assert training.metrics[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
 
@@ -149,8 +139,8 @@ def test_training_learns_to_prefer_chosen_responses(training, policy):
     assert training.metrics[-1]["rewards/accuracies"] == 1.0
     trained = load_policy(PolicyConfig(base_model="unused"), training.out)
     for p in PAIRS:
-        before = log_share(policy, p, p.chosen)[0] - log_share(policy, p, p.rejected)[0]
-        after = log_share(trained, p, p.chosen)[0] - log_share(trained, p, p.rejected)[0]
+        before = log_probability(policy, p, p.chosen)[0] - log_probability(policy, p, p.rejected)[0]
+        after = log_probability(trained, p, p.chosen)[0] - log_probability(trained, p, p.rejected)[0]
         assert after > before
 
 
@@ -173,7 +163,7 @@ def test_adapter_merged_and_saved_separately(training, policy):
     training.run(lora=LoraSettings(r=4, alpha=8), learning_rate=0.05)
     assert (training.out / "adapter" / "adapter_model.safetensors").is_file()
     trained = load_policy(PolicyConfig(base_model="unused"), training.out)
-    assert log_share(trained, PAIRS[0], PAIRS[0].chosen) != log_share(policy, PAIRS[0], PAIRS[0].chosen)
+    assert log_probability(trained, PAIRS[0], PAIRS[0].chosen) != log_probability(policy, PAIRS[0], PAIRS[0].chosen)
     assert training.metrics[-1]["rewards/margins"] > 0.2
 
 

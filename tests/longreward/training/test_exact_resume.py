@@ -19,17 +19,16 @@ from longreward.training.checkpoints import mark_complete
 # One process imports torch and TRL once, and a signal ends each of its children while it logs the 6th update.
 ENDED = """
 import os, signal, sys
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import longreward.training.trainers
 from small_training import Training
 
-for case in sys.argv[4:]:
+for case in sys.argv[3:]:
     kind, name = case.split(":")
     child = os.fork()
     if child == 0:
         number = getattr(signal, name)
-        Training(kind, Path(sys.argv[2]) / case, Path(sys.argv[3])).run(
+        Training(kind, Path(sys.argv[1]) / case, Path(sys.argv[2])).run(
             log=lambda step, metrics: os.kill(os.getpid(), number) if step == 6 else None
         )
         os._exit(0)
@@ -41,8 +40,10 @@ CASES = {"dpo:SIGKILL": 4, "sft-lora:SIGTERM": 7}
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory, tiny_policy):
     folder = tmp_path_factory.mktemp("ended")
-    command = [sys.executable, "-c", ENDED, str(Path(__file__).parent), str(folder), str(tiny_policy), *CASES]
-    result = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", ENDED, str(folder), str(tiny_policy), *CASES]
+    result = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True, text=True, check=True
+    )
     codes = dict(line.split() for line in result.stdout.splitlines() if line.split()[0] in CASES)
     assert codes == {case: str(-getattr(signal, case.split(":")[1])) for case in CASES}, result.stderr
     return folder

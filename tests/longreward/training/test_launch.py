@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from preference_pairs import make_pair
 
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError, WorkerProcessDied
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
-from longreward.records import PreferencePair, Response
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.launch import launcher as launcher_config
@@ -54,7 +54,13 @@ class TrainingRun:
         folder.mkdir(parents=True, exist_ok=True)
         self.base, self.out, self.state, self.pairs = base, folder / "dpo", folder / "state", folder / "pairs.jsonl"
         self.metrics: list[tuple[int, dict[str, float]]] = []
-        write_pairs(self.pairs, [make_pair(number, *texts) for number, texts in enumerate(TEXTS)])
+        write_pairs(
+            self.pairs,
+            [
+                make_pair(number, chosen, rejected, context=context, query=query)
+                for number, (context, query, chosen, rejected) in enumerate(TEXTS)
+            ],
+        )
 
     def __call__(self, **changes):
         return train_dpo(
@@ -72,22 +78,6 @@ class TrainingRun:
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_policy(ON_CPU, self.out).model.state_dict()
-
-
-def make_pair(number: int, context: str, query: str, chosen: str, rejected: str) -> PreferencePair:
-    chosen_response, rejected_response = (
-        Response(id=f"{number}-{n}", example_id=str(number), query=query, text=text)
-        for n, text in enumerate((chosen, rejected))
-    )
-    return PreferencePair(
-        id=str(number),
-        context=context,
-        query=query,
-        chosen=chosen_response,
-        rejected=rejected_response,
-        chosen_reward=9.0,
-        rejected_reward=3.0,
-    )
 
 
 @pytest.fixture
@@ -267,11 +257,10 @@ def test_error_is_same_as_in_one_process(run_in):
 
 SCRIPT = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_launch import TWO_PROCESSES, TrainingRun
 
-run = TrainingRun(Path(sys.argv[2]), Path(sys.argv[3]))
+run = TrainingRun(Path(sys.argv[1]), Path(sys.argv[2]))
 run.log = lambda step, metrics: print(step, flush=True)
 run(max_steps=10_000, **TWO_PROCESSES)
 """
@@ -280,8 +269,11 @@ run(max_steps=10_000, **TWO_PROCESSES)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_launcher(tmp_path, tiny_policy, number):
-    arguments = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(tmp_path), str(tiny_policy)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    arguments = [sys.executable, "-c", SCRIPT, str(tmp_path), str(tiny_policy)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "1\n"
         processes = launched_processes(process.pid)

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from preference_pairs import make_pair
 from tiny_sizes import TINY_SIZES
 from transformers import (
     AutoTokenizer,
@@ -32,7 +33,6 @@ from transformers import (
 from longreward.data.formats import write_pairs
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
-from longreward.records import PreferencePair, Response
 from longreward.training import trainers
 from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.prefix import attention as prefix_attention
@@ -344,18 +344,9 @@ def test_kernels_apply_dropout(kernel):
     assert kernel(module, *states(5), AttentionOptions()).abs().min() > 0
 
 
-def a_training(tmp_path, base, **changes):
-    def response(number: int, text: str) -> Response:
-        return Response(id=f"1-{number}", example_id="1", query="who is mayor ?", text=text)
-
-    pair = PreferencePair(
-        id="1",
-        context="anna is the mayor and ben was it .",
-        query="who is mayor ?",
-        chosen=response(0, "anna is the mayor ."),
-        rejected=response(1, "ben ."),
-        chosen_reward=9.0,
-        rejected_reward=3.0,
+def run_training(tmp_path, base, **changes):
+    pair = make_pair(
+        1, "anna is the mayor .", "ben .", context="anna is the mayor and ben was it .", query="who is mayor ?"
     )
     write_pairs(tmp_path / "pairs.jsonl", [pair])
     figures = []
@@ -372,8 +363,8 @@ def a_training(tmp_path, base, **changes):
 
 
 def test_training_is_same_with_and_without_sharing(tmp_path, tiny_policy):
-    shared = a_training(tmp_path, tiny_policy, prefix_sharing="on")
-    stock = a_training(tmp_path, tiny_policy, prefix_sharing="off")
+    shared = run_training(tmp_path, tiny_policy, prefix_sharing="on")
+    stock = run_training(tmp_path, tiny_policy, prefix_sharing="off")
     for one, other in zip(shared, stock, strict=True):
         assert one["num_tokens"] == other["num_tokens"]
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
@@ -388,11 +379,11 @@ def test_unsupported_model_logged_with_auto_and_error_with_on(tmp_path, tiny_pol
     MixtralForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     with caplog.at_level(logging.WARNING):
-        a_training(tmp_path, folder, prefix_sharing="auto")
+        run_training(tmp_path, folder, prefix_sharing="auto")
     assert "prefix sharing is off" in caplog.text
     assert "router_aux_loss_coef" in caplog.text
     with pytest.raises(PolicyError, match=r"train\.prefix_sharing is on, and this model cannot: its loss"):
-        a_training(tmp_path, folder, prefix_sharing="on")
+        run_training(tmp_path, folder, prefix_sharing="on")
 
 
 def test_failed_self_check_disables_sharing(tmp_path, tiny_policy, caplog, monkeypatch):
@@ -402,13 +393,13 @@ def test_failed_self_check_disables_sharing(tmp_path, tiny_policy, caplog, monke
     monkeypatch.setattr(prefix_support, "hidden_state_difference", fail)
     monkeypatch.setattr(trainers, "share_prefix", lambda model: pytest.fail("shared"))
     with caplog.at_level(logging.WARNING):
-        figures = a_training(tmp_path, tiny_policy, prefix_sharing="auto")
+        figures = run_training(tmp_path, tiny_policy, prefix_sharing="auto")
     assert len(figures) == 3
     assert (
         "prefix sharing is off, so each prompt is computed twice: a self-check failed with ZeroDivision" in caplog.text
     )
     with pytest.raises(PolicyError, match="prefix_sharing is on, and this model cannot: a self-check failed"):
-        a_training(tmp_path, tiny_policy, prefix_sharing="on")
+        run_training(tmp_path, tiny_policy, prefix_sharing="on")
 
 
 def test_window_compared_with_longest_pair_of_data(tmp_path, tiny_policy, caplog):
@@ -417,7 +408,7 @@ def test_window_compared_with_longest_pair_of_data(tmp_path, tiny_policy, caplog
     MistralForCausalLM(MistralConfig(**sizes)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(folder)
     with caplog.at_level(logging.WARNING):
-        a_training(tmp_path, folder)
+        run_training(tmp_path, folder)
     assert "some of its layers see 20 tokens back, and the longest pair has 22" in caplog.text
 
 
@@ -426,7 +417,7 @@ def test_model_with_dropout_starts_at_reference(tmp_path, tiny_policy):
     shutil.copytree(tiny_policy, folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
-    figures = a_training(tmp_path, folder)
+    figures = run_training(tmp_path, folder)
     assert figures[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
     assert figures[2]["rewards/margins"] != 0
     assert json.loads((tmp_path / "out/config.json").read_text())["attention_dropout"] == 0.5

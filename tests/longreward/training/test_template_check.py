@@ -1,11 +1,12 @@
 """The template of the conftest, changed in one place a test."""
 
 import pytest
+from preference_pairs import make_pair
 from transformers import AutoTokenizer
 
 from longreward.errors import PolicyError
 from longreward.models.policy import PolicyTokenizer
-from longreward.records import Example, PreferencePair, Response
+from longreward.records import Example
 from longreward.training.template_check import check_template
 
 TURNS = (
@@ -14,22 +15,7 @@ TURNS = (
 OPENING = "{% if add_generation_prompt %}<|assistant|> {% endif %}"
 
 
-def pair(chosen: str, rejected: str) -> PreferencePair:
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"7-{n}", example_id="7", query="where is it ?", text=text)
-
-    return PreferencePair(
-        id="7",
-        context="the town is north .",
-        query="where is it ?",
-        chosen=response(0, chosen),
-        rejected=response(1, rejected),
-        chosen_reward=9.0,
-        rejected_reward=2.0,
-    )
-
-
-PAIR = pair("it is north .", "south")
+PAIR = make_pair(7, "it is north .", "south")
 
 
 @pytest.fixture

@@ -3,31 +3,17 @@
 import json
 
 import pytest
+from preference_pairs import make_pair
 
 from longreward.errors import DataError, PolicyError, StateError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig, encode_prompt
-from longreward.records import Example, PreferencePair, Response
+from longreward.records import Example
 from longreward.training import training_data
 from longreward.training.training_data import tokenize_examples, tokenize_pairs
 
 TOWN = Example(id="7", document_id="1", context="the town is north .", query="where is it ?", answer="it is north .")
-
-
-def pair_of(chosen: str, rejected: str, *, context: str = "the town is north .", id_: str = "7") -> PreferencePair:
-    def response(n: int, text: str) -> Response:
-        return Response(id=f"{id_}-{n}", example_id=id_, query="where is it ?", text=text)
-
-    return PreferencePair(
-        id=id_,
-        context=context,
-        query="where is it ?",
-        chosen=response(0, chosen),
-        rejected=response(1, rejected),
-        chosen_reward=9.0,
-        rejected_reward=2.0,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +31,14 @@ def test_only_answer_and_end_have_labels(policy):
 
 def test_sft_sampling_and_dpo_have_same_prompt(policy):
     [row] = tokenize_examples(policy.encoder, [TOWN], max_length=64).rows
-    [pair] = tokenize_pairs(policy.encoder, [pair_of("it is north .", "it is south .")], max_length=64).rows
+    [pair] = tokenize_pairs(policy.encoder, [make_pair(7, "it is north .", "it is south .")], max_length=64).rows
     sampled, was_cut = encode_prompt(policy, TOWN, SampleConfig(max_new_tokens=8))
     assert row["input_ids"][:12] == pair["prompt_ids"] == sampled == policy.encoder.prompt_ids(TOWN.context, TOWN.query)
     assert not was_cut
 
 
 def test_pair_has_both_responses(policy):
-    [row] = tokenize_pairs(policy.encoder, [pair_of("it is north .", "south")], max_length=17).rows
+    [row] = tokenize_pairs(policy.encoder, [make_pair(7, "it is north .", "south")], max_length=17).rows
     assert row["chosen_ids"] == [31, 9, 19, 35, 3]
     assert row["rejected_ids"] == [20, 3]
     assert row["length"] == 17
@@ -60,7 +46,7 @@ def test_pair_has_both_responses(policy):
 
 def test_pair_that_does_not_fit_is_refused_with_lengths(policy):
     with pytest.raises(PolicyError, match=r"1 of 1 pairs .* 16 tokens(.|\n)*pair 7: 12 of the prompt and 5 of the"):
-        tokenize_pairs(policy.encoder, [pair_of("south", "it is north .")], max_length=16)
+        tokenize_pairs(policy.encoder, [make_pair(7, "south", "it is north .")], max_length=16)
 
 
 def test_example_that_does_not_fit_is_refused_with_lengths(policy):
@@ -74,7 +60,9 @@ def test_many_refusals_counted_and_some_listed(policy):
 
 
 def test_keep_ends_cuts_prompts_but_not_answers(policy):
-    data = tokenize_pairs(policy.encoder, [pair_of("it is north .", "south")], max_length=16, over_window="keep_ends")
+    data = tokenize_pairs(
+        policy.encoder, [make_pair(7, "it is north .", "south")], max_length=16, over_window="keep_ends"
+    )
     assert data.rows[0]["prompt_ids"] == [2, 4, 6, 16, 9, 35, 13, 9, 31, 34, 5]  # "north" is the one that went
     assert data.rows[0]["chosen_ids"] == [31, 9, 19, 35, 3]
     assert data.stats.cut_prompts == 1
@@ -86,10 +74,10 @@ def test_answer_without_room_for_prompt_refused(policy):
             PolicyError, match=rf"cutting the prompt cannot help(.|\n)*12 of the prompt and {answer + 1} of the longer"
         ):
             tokenize_pairs(
-                policy.encoder, [pair_of("north " * answer, "south")], max_length=20, over_window="keep_ends"
+                policy.encoder, [make_pair(7, "north " * answer, "south")], max_length=20, over_window="keep_ends"
             )
     assert tokenize_pairs(
-        policy.encoder, [pair_of("north " * 17, "south")], max_length=20, over_window="keep_ends"
+        policy.encoder, [make_pair(7, "north " * 17, "south")], max_length=20, over_window="keep_ends"
     ).rows
 
 
@@ -115,7 +103,7 @@ def test_lengths_reported(policy):
     }
 
 
-PAIRS = [pair_of("it is north .", "south", id_="7"), pair_of("north", "it is south .", id_="8")]
+PAIRS = [make_pair(7, "it is north .", "south"), make_pair(8, "north", "it is south .")]
 
 
 def unreadable():
