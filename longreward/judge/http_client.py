@@ -217,9 +217,14 @@ class HttpJudge:
         )
 
     def _stop_sequences(self, request: ChatRequest) -> list[str]:
-        """Return the stop sequences to send; none where reasoning might contain one."""
+        """Return the stop sequences to send.
+
+        None where reasoning might contain one, and in batches of a provider, where a refused field ends the run.
+        """
         config = self._config
-        if config.thinking_tokens or "stop" in self._refused_fields or "stop" in config.extra_body:
+        if config.thinking_tokens or config.mode == "batch":
+            return []
+        if "stop" in self._refused_fields or "stop" in config.extra_body:
             return []
         return list(request.reply_format.stop[: config.provider.max_stops])
 

@@ -57,7 +57,7 @@ PROVIDERS: Mapping[Kind, Provider] = {
         hosts=("api.openai.com",),
         needs_key=True,
         length_field="max_completion_tokens",
-        max_stops=0,  # reasoning models refuse them, and a refusal in a batch file ends the run
+        max_stops=0,  # reasoning models refuse them, and the others need none
         modes=_EVERY_MODE,
     ),
     # Temperatures lie above 0 and up to 1; do_sample: false requests greedy decoding.

@@ -123,6 +123,8 @@ RATING_REQUEST = ChatRequest(
         ({"kind": "zhipu", "api_key_env": "MY_JUDGE_KEY"}, ["]]\n\n[Question]"]),  # takes one
         ({"kind": "openai", "api_key_env": "MY_JUDGE_KEY"}, None),  # its reasoning models take none
         ({"kind": "vllm", "thinking_tokens": 100}, None),  # the thoughts may repeat the prompt
+        ({"kind": "http", "mode": "batch"}, None),  # a refusal would end the run
+        ({"kind": "vllm", "mode": "batch_files"}, ["]]\n\n[Question]", "]]\n[Question]"]),
         ({"kind": "vllm", "extra_body": {"stop": None}}, None),
         ({"kind": "vllm", "extra_body": {"stop": ["###"]}}, ["###"]),
     ],
