@@ -115,10 +115,10 @@ def answer(case_id: str, *turns: str) -> Answer:
 
 
 async def test_benchmark_prompts(judge_url: str) -> None:
-    """Their protocols repeat an unreadable request as it is, without reminders and stop sequences."""
+    """Their requests have neither reminders nor stop sequences, which their protocols do not know."""
     chat, bench = LongBenchChat(), MtBench()
     case, question = chat.cases[0], bench.cases[0]
-    async with open_judge(judge_config(judge_url, max_attempts=2), ledger=None) as judge:
+    async with open_judge(judge_config(judge_url, max_attempts=1), ledger=None) as judge:
         verdicts = await chat.judge_answer(judge, case, answer(case.id, "It was built in 1861."))
         verdicts += await bench.judge_answer(judge, question, answer(question.id, "Yes, it is.", "No, it is not."))
         assert judge.metrics()["reminders"] == 0
