@@ -74,7 +74,7 @@ def _check_packages() -> Iterator[Finding]:
 
 
 def check_gpus() -> Iterator[Finding]:
-    """Check what the driver reports."""
+    """Check what the driver reports, and whether torch can use it; torch, slow to import, only if there is a GPU."""
     gpus = _query_driver()
     if not gpus:
         yield ok("gpu", "none: enough for the tiny default; models of billions of parameters need one, or a server")
@@ -87,6 +87,7 @@ def check_gpus() -> Iterator[Finding]:
             yield note("gpu", f"{message}, bfloat16", "`nvidia-smi` shows which processes use it")
         else:
             yield ok("gpu", f"{message}, bfloat16")
+    yield from _check_torch(len(gpus))
 
 
 def _query_driver() -> list[tuple[str, float, float, float]]:
@@ -108,6 +109,22 @@ def _float(text: str) -> float:
         return float(text)
     except ValueError:
         return 0.0
+
+
+def _check_torch(gpus: int) -> Iterator[Finding]:
+    try:
+        if version("torch").endswith("+cpu"):
+            advice = "`pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu128`"
+            yield note("gpu", f"torch {version('torch')} is a CPU build and will not use it", advice)
+            return
+        import torch
+    except (PackageNotFoundError, ImportError):
+        return  # reported with the packages
+    if not torch.cuda.is_available():
+        advice = "is the driver too old (`nvidia-smi`), or CUDA_VISIBLE_DEVICES empty?"
+        yield note("gpu", f"torch {torch.__version__} does not find it", advice)
+    elif torch.cuda.device_count() != gpus:
+        yield ok("gpu", f"torch uses {torch.cuda.device_count()} of {gpus}")
 
 
 def _check_disks(folders: list[Path]) -> Iterator[Finding]:

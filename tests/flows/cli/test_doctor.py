@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -217,13 +218,15 @@ def test_other_python_on_path_is_note(cli: Any, project: Path, tmp_path: Path) -
         ("NVIDIA A100, 81920, 2048, 8.0", "`nvidia-smi` shows which processes use it"),
     ],
 )
-def test_gpu_listed_with_memory(cli: Any, tmp_path: Path, row: str, expected: str) -> None:
+@pytest.mark.skipif(not version("torch").endswith("+cpu"), reason="torch here may find a real GPU")
+def test_gpu_listed_with_memory_and_incompatible_torch(cli: Any, tmp_path: Path, row: str, expected: str) -> None:
     smi = tmp_path / "bin/nvidia-smi"
     smi.parent.mkdir()
     smi.write_text(f"#!/bin/sh\necho '{row}'\n")
     smi.chmod(0o755)
     code, output = check(cli, tmp_path, "--offline", PATH=f"{smi.parent}{os.pathsep}{PYTHON_FIRST}")
     assert (code, expected in output) == (0, True), output
+    assert "is a CPU build" in output
 
 
 def test_running_pipeline_and_leftovers_of_runs_are_notes(cli: Any, project: Path) -> None:
