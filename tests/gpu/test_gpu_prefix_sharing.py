@@ -218,7 +218,7 @@ def test_lora_and_checkpointing(checkpointing, bf16, device, tmp_path):
         assert_equal_in_float32(shared, exact)
 
 
-def test_16_bit_weights_under_an_adapter(device, tmp_path):
+def test_16_bit_weights_under_adapter(device, tmp_path):
     """An 8B model on one GPU: frozen bfloat16 weights, a float32 adapter, checkpointing."""
     exact = make_model("llama", device)
     model = copy.deepcopy(exact).to(torch.bfloat16)

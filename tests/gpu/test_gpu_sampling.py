@@ -48,7 +48,7 @@ def sample(policy: Any, prompts: list[list[int]], **options: Any) -> list[list[l
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_shared_cache_samples_the_same_tokens(kind, temperature, device):
+def test_shared_cache_samples_same_tokens(kind, temperature, device):
     policy = make_policy(kind, device)
     shared = sample(policy, PROMPTS[:1], temperature=temperature, cache="shared")
     assert shared == sample(policy, PROMPTS[:1], temperature=temperature, cache="repeated")
@@ -56,7 +56,7 @@ def test_shared_cache_samples_the_same_tokens(kind, temperature, device):
         assert len({tuple(response) for response in shared[0]}) == N
 
 
-def test_generate_of_transformers_samples_the_same_tokens(device, monkeypatch):
+def test_generate_of_transformers_samples_same_tokens(device, monkeypatch):
     policy = make_policy("llama", device)
     shared = sample(policy, PROMPTS, cache="shared")
     assert len({len(response) for response in shared[0]}) > 1  # some responses end before others
@@ -64,7 +64,7 @@ def test_generate_of_transformers_samples_the_same_tokens(device, monkeypatch):
     assert sample(policy, PROMPTS) == shared
 
 
-def test_batched_prompts_give_the_same_responses_as_single_prompts(device):
+def test_batched_prompts_give_same_responses_as_single_prompts(device):
     policy = make_policy("llama", device)
     single = [sample(policy, [prompt], cache="shared")[0] for prompt in PROMPTS]
     assert sample(policy, PROMPTS, cache="shared") == single

@@ -85,7 +85,7 @@ def killed(tmp_path, tiny_policy, device):
     return tmp_path
 
 
-def test_killed_training_resumes_on_the_gpu(killed, tiny_policy, device, tmp_path_factory):
+def test_killed_training_resumes_on_gpu(killed, tiny_policy, device, tmp_path_factory):
     [precision] = killed.glob("state/**/precision.json")
     assert json.loads(precision.read_text()) == {"bf16": device.type == "cuda"}
     report = train(killed, tiny_policy, device.type)

@@ -158,7 +158,7 @@ OLLAMA = {"kind: offline": "kind: ollama\n  model: m"}
     ],
     ids=["http", "offline", "dimension", "no scores", "embeddings", "n-grams"],
 )
-def test_embeddings_are_recommended_for_a_real_judge_with_bm25(
+def test_embeddings_are_recommended_for_real_judge_with_bm25(
     cli: Any, project: Path, changes: dict[str, str], recommended: bool
 ) -> None:
     for old, new in changes.items():

@@ -30,7 +30,7 @@ def documents() -> list[NaturalDocument]:
     return [make_natural_document(part, number) for part, number in DOCUMENTS]
 
 
-def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+def test_same_arguments_give_same_bytes(tmp_path: Path) -> None:
     first = write_natural_corpus(tmp_path / "a", train=8, heldout=4)
     second = write_natural_corpus(tmp_path / "b", train=8, heldout=4)
     other = write_natural_corpus(tmp_path / "c", train=8, heldout=4, seed=2)
@@ -39,7 +39,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     assert (first.documents, first.rows) == (12, 48)
 
 
-def test_a_longer_corpus_begins_with_the_same_documents() -> None:
+def test_longer_corpus_begins_with_same_documents() -> None:
     assert make_natural_document("train", 5) == make_natural_document("train", 5)
     assert make_natural_document("train", 5).text != make_natural_document("heldout", 5).text
     assert len({make_natural_document("train", number).text for number in range(100)}) == 100
@@ -65,7 +65,7 @@ def test_parts_share_no_name_or_value_and_no_sentence_with_one(documents: list[N
     assert not sentences["train"] & sentences["heldout"]
 
 
-def test_every_value_is_in_the_text(documents: list[NaturalDocument]) -> None:
+def test_every_value_is_in_text(documents: list[NaturalDocument]) -> None:
     for document in documents:
         for fact in document.facts:
             assert fact.value.lower() in document.text.lower(), (document.id, fact)
@@ -87,7 +87,7 @@ def test_every_gold_answer_is_exact_and_every_distractor_is_wrong(documents: lis
                         assert measure_natural(f"{wrong}.", row).recall == 0.0
 
 
-def test_an_answer_with_exchanged_values_is_not_exact(documents: list[NaturalDocument]) -> None:
+def test_answer_with_exchanged_values_is_not_exact(documents: list[NaturalDocument]) -> None:
     exchanged = 0
     for document in documents:
         for question in document.questions:
@@ -100,7 +100,7 @@ def test_an_answer_with_exchanged_values_is_not_exact(documents: list[NaturalDoc
     assert exchanged > 200
 
 
-def test_questions_use_other_words_than_the_text(documents: list[NaturalDocument]) -> None:
+def test_questions_use_other_words_than_text(documents: list[NaturalDocument]) -> None:
     """No sentence of a text has all content words of a question about it together with the answer."""
     for document in documents:
         sentences = [set(words_of(sentence)) for sentence in re.split(r"(?<=[.!?])\s+", document.text)]
@@ -143,7 +143,7 @@ def test_lengths_are_in_range(documents: list[NaturalDocument]) -> None:
     assert 450 < min(lengths) <= max(lengths) < 1500
 
 
-def test_the_bytes_are_the_same_on_every_machine(tmp_path: Path) -> None:
+def test_bytes_are_same_on_every_machine(tmp_path: Path) -> None:
     """An intended change of a text needs a new digest here."""
     written = write_natural_corpus(tmp_path, train=12, heldout=12)
     digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in (written.corpus, written.gold)]
@@ -167,7 +167,7 @@ def test_prepare_and_evaluate_read_both_files(tmp_path: Path) -> None:
     assert measure("60", "") is None
 
 
-def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:
+def test_damaged_gold_file_is_named_with_line(tmp_path: Path) -> None:
     written = write_natural_corpus(tmp_path, train=1, heldout=0, questions_per_document=2)
     first, second = written.gold.read_text(encoding="utf-8").splitlines()
     written.gold.write_text(first + "\n" + second.replace('"people"', '"persons"') + "\n", encoding="utf-8")
@@ -175,7 +175,7 @@ def test_a_damaged_gold_file_is_named_with_its_line(tmp_path: Path) -> None:
         load_gold_measures(written.gold)
 
 
-def test_the_command_writes_both_files(
+def test_command_writes_both_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--out", str(tmp_path), "--train", "2", "--heldout", "1", "--kinds", "single", "two"]

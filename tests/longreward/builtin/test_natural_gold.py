@@ -50,7 +50,7 @@ def row(*facts: NaturalFact, kind: str = "single", query: str = "What about the 
         "It was planned for 2 April. It opened on 3 May.",
     ],
 )
-def test_a_date_in_any_form_is_recalled(response: str) -> None:
+def test_date_in_any_form_is_recalled(response: str) -> None:
     measures = measure_natural(response, row(OPENED))
     assert (measures.recall, measures.unsupported, measures.exact) == (1.0, 0.0, True)
 
@@ -87,12 +87,12 @@ def test_names_in_any_form_and_wrong_names() -> None:
     assert measure_natural("It was designed by Ivo Lang and Peter Pan.", row(DESIGNER)).unsupported == 1.0
 
 
-def test_a_last_name_with_the_first_name_of_someone_else_is_another_person() -> None:
+def test_last_name_with_first_name_of_someone_else_is_another_person() -> None:
     assert measure_natural("Mara Lang drew it.", row(DESIGNER)).recall == 0.0
     assert measure_natural("Ivo Voss drew it.", row(DESIGNER)).recall == 0.0
 
 
-def test_a_clause_with_a_wrong_value_after_a_right_one_is_wrong() -> None:
+def test_clause_with_wrong_value_after_right_one_is_wrong() -> None:
     measures = measure_natural("It opened on 3 May, and the opening was on 2 April.", row(OPENED))
     assert (measures.recall, measures.unsupported) == (0.0, 1.0)
     assert measure_natural("It was to be on 2 April, but it opened on 3 May.", row(OPENED)).exact
@@ -112,7 +112,7 @@ def test_phrases_match_inflected_words() -> None:
         "38 and 1,250.",
     ],
 )
-def test_two_values_belong_to_their_entities(response: str) -> None:
+def test_two_values_belong_to_entities(response: str) -> None:
     assert measure_natural(response, row(NORTH, SOUTH)).exact, response
 
 
@@ -134,25 +134,25 @@ def test_one_value_for_both_entities_is_half_wrong() -> None:
     assert (measures.recall, measures.unsupported) == (0.5, 1.0)
 
 
-def test_one_of_two_facts_is_half_of_the_recall() -> None:
+def test_one_of_two_facts_is_half_of_recall() -> None:
     assert measure_natural("At North Bank, 38 people came.", row(NORTH, SOUTH)).recall == 0.5
     wrong_sum = measure_natural("The budget was £900 and the bill was £1,700.", row(BUDGET, COST))
     assert (wrong_sum.recall, wrong_sum.unsupported) == (0.5, 1.0)
 
 
-def test_a_true_value_of_another_fact_is_no_contradiction() -> None:
+def test_true_value_of_another_fact_is_no_contradiction() -> None:
     assert measure_natural("The budget was £900. The bridge cost £1,400.", row(COST)).exact
     assert measure_natural("The bridge cost £900.", row(COST)).unsupported == 1.0
 
 
-def test_an_invented_number_in_a_second_sentence_is_half_of_the_claims() -> None:
+def test_invented_number_in_second_sentence_is_half_of_claims() -> None:
     measures = measure_natural("It opened on 3 May. About 77 dogs barked. It was nice.", row(OPENED))
     assert measures == GoldMeasures(1.0, 0.5, exact=False, unasked=0.0)
     repeated = measure_natural("It opened on 3 May. " * 9 + "About 77 dogs barked.", row(OPENED))
     assert repeated.unsupported == 0.5
 
 
-def test_an_echo_of_the_question_is_no_claim() -> None:
+def test_echo_of_question_is_no_claim() -> None:
     asked = row(NORTH, query="Did more people come at North Bank?")
     assert measure_natural("Did more people come at North Bank?", asked) == GoldMeasures(0.0, 1.0, False, 0.0)
     assert measure_natural("Did 38 people come? At North Bank:", asked).recall == 0.0
@@ -161,12 +161,12 @@ def test_an_echo_of_the_question_is_no_claim() -> None:
     assert measure_natural("The question is about North Bank. At North Bank, 38 people came.", asked).exact
 
 
-def test_an_answer_with_a_figure_of_another_kind_is_wrong() -> None:
+def test_answer_with_figure_of_another_kind_is_wrong() -> None:
     assert measure_natural("The answer is: 3 May.", row(NORTH)).unsupported == 1.0
     assert measure_natural("At North Bank 38 came. They came at 7:40.", row(NORTH)).unsupported == 0.0
 
 
-def test_an_item_that_does_not_belong_to_a_list_is_wrong() -> None:
+def test_item_that_does_not_belong_to_list_is_wrong() -> None:
     asked = row(NORTH, SOUTH, OPENED, kind="list")
     assert measure_natural("38, 1,250 and 3 May.", asked).exact
     assert measure_natural("38, 1,250, 2 April and 3 May.", asked).unsupported == 1.0

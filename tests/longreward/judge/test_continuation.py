@@ -53,7 +53,7 @@ REAL_REPLIES = yaml.safe_load(Path(__file__).with_name("small_judge_replies.yaml
 
 
 @pytest.mark.parametrize("recorded", REAL_REPLIES)
-async def test_recorded_replies_of_a_small_judge(recorded: dict[str, Any]) -> None:
+async def test_recorded_replies_of_small_judge(recorded: dict[str, Any]) -> None:
     template = recorded["template"]
     parse = parse_support if template == "support" else parse_rating
     model = OneReply(ChatReply(recorded["text"], recorded["finish_reason"]))

@@ -120,7 +120,7 @@ async def test_truncated_and_empty_replies_get_no_reminder() -> None:
     assert model.limits == [512, 1024, 1024, 1024]
 
 
-async def test_endless_analysis_is_asked_for_its_verdict() -> None:
+async def test_endless_analysis_is_asked_for_verdict() -> None:
     """A larger limit is tried once; a list gets larger limits only, as its verdict is all of it."""
     endless = [ChatReply(" ".join(map(str, range(count))), "length") for count in (100, 200, 300, 400)]
     parse_truncated = truncated_verdict(parse_rating)
@@ -137,7 +137,7 @@ async def test_endless_analysis_is_asked_for_its_verdict() -> None:
     assert [len(messages) for messages, _ in model.calls] == [1] * 5
 
 
-async def test_judge_that_repeats_itself_is_asked_for_its_verdict_at_once() -> None:
+async def test_judge_that_repeats_itself_is_asked_for_verdict_at_once() -> None:
     """The end of a recorded reply of Qwen2.5-Coder-1.5B-Instruct, which a larger limit only prolongs."""
     sentences = (
         "Passage 4 mentions it being built by Bruno Weller, but it doesn't specify who built it. Passage 2 mentions it "

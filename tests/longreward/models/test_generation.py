@@ -157,7 +157,7 @@ def test_cache_copies_logged_with_size(warn_bytes, level, caplog, monkeypatch):
     assert "because some layers have windows" in record.message
 
 
-def test_cache_that_cannot_be_shared_is_an_error_if_shared_is_set():
+def test_cache_that_cannot_be_shared_is_error_if_shared_is_set():
     policy = policy_of(CONFIGS["sliding windows"])
     streams = [rng_stream(5, str(number), 0, 3) for number in range(2)]
     with pytest.raises(SharedCacheError, match="some layers have windows"):

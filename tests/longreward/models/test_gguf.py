@@ -125,7 +125,7 @@ def test_file_that_is_not_gguf_rejected(tmp_path: Path) -> None:
         load_tokenizer(CONFIG, file)
 
 
-def test_missing_gguf_file_is_not_searched_on_the_hub(tmp_path: Path) -> None:
+def test_missing_gguf_file_is_not_searched_on_hub(tmp_path: Path) -> None:
     for name in (str(tmp_path / "x.gguf"), "x.gguf", "org/name.gguf"):
         with pytest.raises(PolicyError, match="no such file; a GGUF file of the hub must be downloaded first"):
             pretrained_kwargs(CONFIG, name)

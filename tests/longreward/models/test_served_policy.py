@@ -283,7 +283,7 @@ async def test_llama_cpp_sampling_defaults_reported(tiny_policy, policy_server, 
         assert "set server.extra_body: {min_p: 0}" in caplog.text
 
 
-async def test_prompt_over_unknown_window_of_server_names_the_setting(tiny_policy, policy_server):
+async def test_prompt_over_unknown_window_of_server_names_setting(tiny_policy, policy_server):
     message = "request (247 tokens) exceeds the available context size (96 tokens), try increasing it"
     server = policy_server(
         listed={}, error=(400, {"code": 400, "message": message, "type": "exceed_context_size_error"})

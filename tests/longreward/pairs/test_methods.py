@@ -103,7 +103,7 @@ def test_published_pair_has_method_longreward() -> None:
     assert (pair_from_row(row).method, pair_from_row(row).margin) == ("longreward", 10.0)
 
 
-def test_consensus_chooses_the_response_that_agrees_most_with_the_others() -> None:
+def test_consensus_chooses_response_that_agrees_most_with_others() -> None:
     responses = make_responses("Ann Lee founded it", "It was Ann Lee", "Ann Lee", "no idea at all")
     outcome = consensus_pair(PairConfig(min_scored=4), EXAMPLE, responses)
     assert pair_ids(outcome) == ("7-0", "7-3")
@@ -113,7 +113,7 @@ def test_consensus_chooses_the_response_that_agrees_most_with_the_others() -> No
     assert outcome.rejected_reward == 0
 
 
-def test_consensus_without_a_pair() -> None:
+def test_consensus_without_pair() -> None:
     assert no_pair_reason(consensus_pair(CONFIG, EXAMPLE, make_responses("a b", "a b"))) == "all responses are the same"
     assert no_pair_reason(consensus_pair(CONFIG, EXAMPLE, make_responses("a", "b"))) == "best and worst tie"
     assert no_pair_reason(consensus_pair(CONFIG, EXAMPLE, make_responses("a", "", "!"))) == "best and worst tie"

@@ -72,7 +72,7 @@ async def test_ngrams_match_inflected_words(chunk: str, statement: str) -> None:
     assert retriever.settings() == {"retriever": "bm25", "retriever_terms": "ngrams"}
 
 
-async def test_user_query_ranks_chunks_that_the_statement_does_not_distinguish() -> None:
+async def test_user_query_ranks_chunks_that_statement_does_not_distinguish() -> None:
     chunks = ["The mill closed.", "The school closed.", "The harbour froze.", "Bees were kept."]
     statements = ["It closed in winter.", "It froze."]
     weighted = Bm25Retriever(RetrieverConfig(user_query_weight=0.5))
@@ -82,7 +82,7 @@ async def test_user_query_ranks_chunks_that_the_statement_does_not_distinguish()
     assert weighted.settings() == {"retriever": "bm25", "retriever_user_query_weight": 0.5}
 
 
-async def test_long_user_query_does_not_outweigh_the_statement() -> None:
+async def test_long_user_query_does_not_outweigh_statement() -> None:
     chunks = ["The mill closed.", "A school, a school, and a school.", "The harbour froze."]
     query = "Tell me about a school and a school and a school and a school and a school. " * 20
     retriever = Bm25Retriever(RetrieverConfig(user_query_weight=0.3))

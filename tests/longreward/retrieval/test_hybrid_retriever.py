@@ -17,7 +17,7 @@ def open_hybrid(server: Any, *, ledger: Path | None = None, **fields: Any) -> Re
     return open_retriever(RetrieverConfig(**{"kind": "hybrid", "embeddings": "http"} | http | fields), ledger=ledger)
 
 
-async def test_chunks_are_ranked_by_the_sum_of_reciprocal_ranks(embedding_server: Any) -> None:
+async def test_chunks_are_ranked_by_sum_of_reciprocal_ranks(embedding_server: Any) -> None:
     # The server counts the words of its list, which has "bees" and "mill": with the prefix, the similarities are
     # 1/√2, 0, 0 and 1, so that the embeddings rank 3, 0, 1, 2. BM25 sees no prefix: two terms, one, and none: 2, 1.
     # 2: 1/64 + 1/61 = 0.03202, 1: 1/63 + 1/62 = 0.03200, 3: 1/61 = 0.0164, 0: 1/62 = 0.0161
@@ -27,19 +27,19 @@ async def test_chunks_are_ranked_by_the_sum_of_reciprocal_ranks(embedding_server
     await retriever.close()
 
 
-async def test_statement_without_a_common_term_is_ranked_by_embeddings(embedding_server: Any) -> None:
+async def test_statement_without_common_term_is_ranked_by_embeddings(embedding_server: Any) -> None:
     retriever = open_hybrid(embedding_server, query_prefix="bees ")
     assert await retriever.index(CHUNKS).search(["Nothing else"], 2) == [[0, 3]]
     await retriever.close()
 
 
-async def test_blank_statement_gets_the_first_chunks(embedding_server: Any) -> None:
+async def test_blank_statement_gets_first_chunks(embedding_server: Any) -> None:
     retriever = open_hybrid(embedding_server)
     assert await retriever.index(CHUNKS).search([" "], 2) == [[0, 1]]
     await retriever.close()
 
 
-async def test_embeddings_are_shared_with_the_embedding_retriever(embedding_server: Any, tmp_path: Path) -> None:
+async def test_embeddings_are_shared_with_embedding_retriever(embedding_server: Any, tmp_path: Path) -> None:
     ledger = tmp_path / "ledger.sqlite"
     for kind in ("http", "hybrid", "http"):
         retriever = open_hybrid(embedding_server, ledger=ledger, kind=kind)
@@ -63,7 +63,7 @@ async def test_settings_and_metrics_name_both_rankings(embedding_server: Any) ->
     await retriever.close()
 
 
-async def test_text_that_the_model_refuses_is_reported(embedding_server: Any) -> None:
+async def test_text_that_model_refuses_is_reported(embedding_server: Any) -> None:
     def refuse(request: dict[str, Any]) -> tuple[int, Any] | None:
         return (400, {"error": {"code": "content_filter"}}) if "K19 X7" in request["input"] else None
 

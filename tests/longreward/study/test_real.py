@@ -68,7 +68,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return command
 
 
-def test_results_of_a_study(study: list[str]) -> None:
+def test_results_of_study(study: list[str]) -> None:
     out = parse_options(study).out
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert {(row["arm"], row["decoding"]) for row in results["means"]} == {
@@ -82,7 +82,7 @@ def test_results_of_a_study(study: list[str]) -> None:
     assert not (out / "seed-0/gold/model").exists()
 
 
-def test_a_study_continues_after_a_kill(study: list[str]) -> None:
+def test_study_continues_after_kill(study: list[str]) -> None:
     out = parse_options(study).out
     kept = [out / "seed-0/sample/0000.jsonl", out / "seed-0/gold/measures.json", out / "seed-0/longreward/pairs.jsonl"]
     before = [file.stat().st_mtime_ns for file in kept]
