@@ -79,6 +79,8 @@ async def test_batches_give_same_exchanges_as_live_calls(tmp_path: Path) -> None
     assert (figures["calls"], after["calls"], server.live) == (len(live_requests), 0, [])
     first, second = server.submitted
     assert {len(first), len(second)} == {len(first), len(live_requests) - len(first)}
+    # Only live requests have stop sequences, as a refused field would end a batch.
+    assert all(body.pop("stop") for body in live_requests)
     assert [json.dumps(line["body"], sort_keys=True) for line in sorted(first + second, key=_text)] == [
         json.dumps(body, sort_keys=True) for body in sorted(live_requests, key=lambda body: str(body["messages"]))
     ]
