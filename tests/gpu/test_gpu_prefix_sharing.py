@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from gpu_sizes import GPU_SIZES
 from peft import LoraConfig
 from tokenizers import Tokenizer, models
 from transformers import (
@@ -30,20 +31,7 @@ from longreward.training.prefix.support import unsupported_reason
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*is deprecated:FutureWarning")
 
-SIZES = {
-    "vocab_size": 500,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "max_position_embeddings": 8192,
-    "initializer_range": 0.1,
-    "pad_token_id": 0,
-    "bos_token_id": None,
-    "eos_token_id": 1,
-}
+SIZES = {**GPU_SIZES, "bos_token_id": None, "eos_token_id": 1}
 EXPERTS = {"num_experts_per_tok": 2, "router_aux_loss_coef": 0.0}
 ARCHITECTURES: dict[str, Any] = {
     "llama": LlamaConfig(**SIZES),

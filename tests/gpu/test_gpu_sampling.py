@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpu_sizes import GPU_SIZES
 from transformers import AutoModelForCausalLM, Glm4Config, LlamaConfig, Qwen3Config
 
 from longreward.models import generation
@@ -13,19 +14,7 @@ from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.kv_cache import ReplicatedCache, prefill
 from longreward.models.shared_cache import SharedPrefixCache
 
-SIZES = {
-    "vocab_size": 500,
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "max_position_embeddings": 8192,
-    "initializer_range": 0.1,
-    "pad_token_id": 0,
-}
-CONFIGS = {"llama": LlamaConfig(**SIZES), "qwen3": Qwen3Config(**SIZES), "glm4": Glm4Config(**SIZES)}
+CONFIGS = {"llama": LlamaConfig(**GPU_SIZES), "qwen3": Qwen3Config(**GPU_SIZES), "glm4": Glm4Config(**GPU_SIZES)}
 PROMPTS = [[2 + (7 * index + length) % 490 for index in range(length)] for length in (900, 61, 2000)]
 TOKENS, N = 40, 5
 

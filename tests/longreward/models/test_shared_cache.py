@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_sizes import TINY_SIZES
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -18,17 +19,7 @@ from longreward.models import shared_cache
 from longreward.models.kv_cache import ReplicatedCache, prefill
 from longreward.models.shared_cache import SharedPrefixCache, unsupported_reason
 
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-}
+SIZES = {**TINY_SIZES, "vocab_size": 60, "max_position_embeddings": 256, "pad_token_id": 0}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 CONFIGS = {
     "llama": LlamaConfig(**SIZES),
