@@ -81,8 +81,11 @@ async def has_nothing_to_do() -> bool:
 
     False also where DVC cannot tell, for example because another command holds its lock.
     """
-    status, has_remote = await asyncio.gather(dvc("status", "--json"), _has_remote())
-    if status.code or has_remote or not RAW_ENTRY.exists():
+    if not RAW_ENTRY.exists():
+        return False
+    # With targets, other pipelines in subfolders do not matter.
+    status, has_remote = await asyncio.gather(dvc("status", "--json", "dvc.yaml", str(RAW_ENTRY)), _has_remote())
+    if status.code or has_remote:
         return False
     try:
         return bool(json.loads(status.output.splitlines()[-1]) == {})

@@ -1,4 +1,4 @@
-"""The names of stages agree in dvc.yaml, flows, params.yaml and Params."""
+"""The names of stages agree in dvc.yaml, flows, params.yaml and Params, and the paths of dvc.yaml and .dvcignore exist."""
 
 from pathlib import Path
 
@@ -42,3 +42,10 @@ def test_dependencies_exist() -> None:
         for path in entry.inputs:
             is_output = any(output in (path, *path.parents) for output in outputs)
             assert is_output or path == Path("data/raw") or (ROOT / path).exists(), f"{entry.name}: {path}"
+
+
+def test_paths_that_dvc_ignores_exist() -> None:
+    lines = (ROOT / ".dvcignore").read_text(encoding="utf-8").splitlines()
+    paths = [line.strip("/") for line in lines if line.startswith("/")]
+    assert "tasks/project_template" in paths  # its dvc.yaml is no pipeline of this repository
+    assert [path for path in paths if not (ROOT / path).exists()] == []
