@@ -1,4 +1,4 @@
-"""The names of stages agree in dvc.yaml, flows, params.yaml and Params, and the paths of dvc.yaml and .dvcignore exist."""
+"""The names of stages agree in dvc.yaml, flows, params.yaml and Params, and the paths that DVC reads exist."""
 
 from pathlib import Path
 
