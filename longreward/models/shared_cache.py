@@ -90,14 +90,14 @@ class SharedPrefixCache:
         """Arrange rows [rows, …] as [prompts, longest group, …], with zeros where a prompt has fewer responses."""
         if self.slots is not None:
             grouped = states.new_zeros(len(self.prompts[0][0]) * self.group_size, *states.shape[1:])
-            grouped[self.slots] = states
+            grouped[self.slots.to(states.device)] = states  # with a device map, layers are on several GPUs
             states = grouped
         return states.view(-1, self.group_size, *states.shape[1:])
 
     def ungroup(self, grouped: Tensor) -> Tensor:
         """Return the rows of `group_by_prompt`."""
         states = grouped.flatten(0, 1)
-        return states if self.slots is None else states[self.slots]
+        return states if self.slots is None else states[self.slots.to(states.device)]
 
     def _arrange(self, prompt_of_row: Tensor) -> None:
         self.prompt_of_row = prompt_of_row
@@ -144,7 +144,7 @@ def shared_cache_attention(
     grouped = shared_prompts.group_by_prompt(queries).transpose(1, 2)
     scores = _product(grouped.flatten(2, 3), prompt_key.transpose(2, 3)).view(*grouped.shape[:4], -1)
     if shared_prompts.padding is not None:
-        scores = scores + shared_prompts.padding
+        scores = scores + shared_prompts.padding.to(scores.device)
     scores = shared_prompts.ungroup(scores.transpose(1, 2))
     weights = (torch.cat([scores, own_scores], dim=-1) * scaling).softmax(dim=-1).to(value.dtype)
     prompt_weights = shared_prompts.group_by_prompt(weights[..., :-own_tokens]).transpose(1, 2)
@@ -188,6 +188,8 @@ def _find_reason(model: Any) -> str:
             logits.append(cache.next_logits(tokens.flip(0)).float())
     except SharedCacheError as error:
         return str(error)
+    except Exception as error:  # of a model's own code or a GPU without float32 products of 16-bit numbers (bmm)
+        return f"a trial failed with {type(error).__name__}: {error}"
     difference = float((logits[1] - logits[0]).norm() / logits[0].norm())
     if difference <= TOLERANCES.get(model.dtype, HALF_PRECISION_TOLERANCE):  # False for NaN
         return ""

@@ -91,3 +91,12 @@ def test_trial_detects_different_logits(dtype, monkeypatch):
 
     monkeypatch.setattr(shared_cache.SharedPrefixCache, "__init__", skip_first_prompt_token)
     assert "its logits differ" in unsupported_reason(make_model(CONFIGS["llama"], dtype=dtype))
+
+
+@torch.inference_mode()
+def test_failing_trial_is_the_reason(monkeypatch):
+    def fail(left, right):
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(shared_cache, "_product", fail)
+    assert unsupported_reason(make_model(CONFIGS["llama"])) == "a trial failed with RuntimeError: no such kernel"
