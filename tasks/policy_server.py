@@ -20,7 +20,7 @@ from longreward.models.policy_client import PolicyClient
 from longreward.models.served_policy import ServedPolicy, served_policy
 from longreward.models.server_config import ServerConfig
 from longreward.models.servers import (
-    connect_external,
+    connect_role,
     launch_command,
     launch_environment,
     served_name,
@@ -51,20 +51,19 @@ async def open_policy(
     if server.kind == "in_process":
         yield load_policy(config, path)
     elif server.kind == "external":
-        base_url, model = server_addresses(server)[role]
-        client = await connect_external(server, base_url=base_url, model=model)
+        client = await connect_role(server, role)
         try:
             yield served_policy(config, path, client)
         finally:
             await client.close()
     else:
         process = PolicyServerProcess(config, server, path, logs / f"server-{role}.log")
-        client = PolicyClient(server, base_url=process.base_url, model=served_name(config, path), local=True)
+        local_client = PolicyClient(server, base_url=process.base_url, model=served_name(config, path), local=True)
         try:
-            yield served_policy(config, path, client, process)
+            yield served_policy(config, path, local_client, process)
         finally:
             process.stop()
-            await client.close()
+            await local_client.close()
 
 
 async def comparison_server(config: ServerConfig) -> ServerConfig:
@@ -79,8 +78,8 @@ async def comparison_server(config: ServerConfig) -> ServerConfig:
     if "dpo" not in addresses:
         log.info("server names no trained model, so both models answer in this process")
         return config.model_copy(update={"kind": "in_process"})
-    for base_url, model in addresses.values():
-        await (await connect_external(config, base_url=base_url, model=model)).close()
+    for role in addresses:
+        await (await connect_role(config, role)).close()
     return config
 
 

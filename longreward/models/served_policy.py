@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from longreward.errors import PolicyError, ServerUnavailable
+from longreward.models.balanced_client import BalancedClient
 from longreward.models.chat_encoding import Messages
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import MODEL_WINDOW_ADVICE, PolicyTokenizer, hash_ids, load_tokenizer, policy_window
@@ -43,7 +44,7 @@ class ServedPolicy:
 
     encoder: PolicyTokenizer
     window: int
-    client: PolicyClient
+    client: PolicyClient | BalancedClient
     server: ServerHandle | None = None
 
     @property
@@ -58,7 +59,10 @@ class ServedPolicy:
 
 
 def served_policy(
-    config: PolicyConfig, path: str | Path, client: PolicyClient, server: ServerHandle | None = None
+    config: PolicyConfig,
+    path: str | Path,
+    client: PolicyClient | BalancedClient,
+    server: ServerHandle | None = None,
 ) -> ServedPolicy:
     """Return the model of a folder or hub id at `client`'s server; reads its tokenizer and config, but no weights."""
     # A server may be started with a smaller window than the model supports.

@@ -1,11 +1,14 @@
 """Where the policy runs while it generates: the section `server` of `params.yaml`."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from longreward.config import Config
 from longreward.utils.endpoints import BaseUrl, KeyVariable, read_key
+
+# Not a union of a string and a tuple: the error of the part that does not apply would show the value, with a password.
+BaseUrls = Annotated[tuple[BaseUrl, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 
 class ServerConfig(Config):
@@ -15,14 +18,16 @@ class ServerConfig(Config):
     """`in_process`: the stage loads the model. `external`: a server that you run. `vllm`: a server that the stage
     starts on its checkpoint and stops at its end. With `in_process` all other settings here are ignored."""
 
-    base_url: BaseUrl | None = Field(default=None, validate_default=True)
-    """`external`: base URL of the server with the SFT model, such as `http://localhost:8000/v1`."""
+    base_url: BaseUrls | None = Field(default=None, validate_default=True)
+    """`external`: base URL of the server with the SFT model, such as `http://localhost:8000/v1`, or a list of servers
+    with the same model, among which the prompts are divided. One that fails is left out."""
 
     model: str | None = None
     """`external`: name of the SFT model at that server; null: the only model that it serves."""
 
-    trained_base_url: BaseUrl | None = None
-    """`external`: base URL of the server with the trained model, which only `evaluate` uses; null: `base_url`."""
+    trained_base_url: BaseUrls | None = None
+    """`external`: base URL of the server with the trained model, or a list of servers, which only `evaluate` uses;
+    null: `base_url`."""
 
     trained_model: str | None = None
     """`external`: name of the trained model at its server. If neither this nor `trained_base_url` is set, `evaluate`
@@ -45,7 +50,7 @@ class ServerConfig(Config):
     ignores `n` gets further requests automatically."""
 
     max_concurrency: int = Field(default=16, ge=1, le=1000)
-    """Maximum number of concurrent requests."""
+    """Maximum number of concurrent requests to a server."""
 
     timeout_s: float = Field(default=1800.0, gt=0, allow_inf_nan=False)
     """Seconds without data from the server after which a request has failed. All responses of a request arrive at
@@ -74,8 +79,8 @@ class ServerConfig(Config):
 
     @field_validator("base_url")
     @classmethod
-    def _require_url_of_external_server(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None and info.data.get("kind") == "external":
+    def _require_url_of_external_server(cls, value: BaseUrls | None, info: ValidationInfo) -> BaseUrls | None:
+        if not value and info.data.get("kind") == "external":
             raise ValueError("must be your server's address if server.kind is external")
         return value
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longreward.errors import ConfigError, PolicyError, ServerRefused
+from longreward.errors import ConfigError, PolicyError, ServerRefused, ServerUnavailable
+from longreward.models.balanced_client import BalancedClient
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
 from longreward.models.policy_client import PolicyClient
@@ -55,7 +56,8 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
     # The configured timeout and retries suit long generations; a probe should answer or fail within a minute.
     server = config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s), "max_retries": 1})
     probes = []
-    for base_url, model in server_addresses(server).values():
+    addresses = server_addresses(server).values()
+    for base_url, model in ((base_url, model) for base_urls, model in addresses for base_url in base_urls):
         started = time.monotonic()
         try:
             client = await connect_external(server, base_url=base_url, model=model)
@@ -72,13 +74,39 @@ async def probe_servers(config: ServerConfig, *, timeout_s: float = 60.0) -> lis
 # --- external servers -------------------------------------------------------------------------------------------------
 
 
-def server_addresses(config: ServerConfig) -> dict[Role, tuple[str, str | None]]:
-    """Return base URL and model name of the SFT model's server and, if configured, of the trained model's."""
+def server_addresses(config: ServerConfig) -> dict[Role, tuple[tuple[str, ...], str | None]]:
+    """Return base URLs and model name of the SFT model's servers and, if configured, of the trained model's."""
     assert config.base_url is not None, "ServerConfig requires an address of external servers"
-    addresses: dict[Role, tuple[str, str | None]] = {"sft": (config.base_url, config.model)}
+    addresses: dict[Role, tuple[tuple[str, ...], str | None]] = {"sft": (config.base_url, config.model)}
     if config.trained_base_url or config.trained_model:
         addresses["dpo"] = (config.trained_base_url or config.base_url, config.trained_model)
     return addresses
+
+
+async def connect_role(config: ServerConfig, role: Role) -> PolicyClient | BalancedClient:
+    """Return a client of all servers with the model of `role`, after a first token from each.
+
+    Servers that are not available are left out with a warning; ServerUnavailable if none is. ServerRefused and
+    ConfigError as `connect_external` raises them.
+    """
+    base_urls, model = server_addresses(config)[role]
+    clients: list[PolicyClient] = []
+    failure: ServerUnavailable | None = None
+    for base_url in base_urls:
+        try:
+            clients.append(await connect_external(config, base_url=base_url, model=model))
+        except ServerUnavailable as error:
+            failure = error
+            if len(base_urls) > 1:
+                log.warning("%s; it is left out", error)
+        except PolicyError:
+            for client in clients:
+                await client.close()
+            raise
+    if not clients:
+        assert failure is not None, "every address gives a client or a failure"
+        raise failure
+    return clients[0] if len(base_urls) == 1 else BalancedClient(clients, max_concurrency=config.max_concurrency)
 
 
 async def connect_external(config: ServerConfig, *, base_url: str, model: str | None) -> PolicyClient:
