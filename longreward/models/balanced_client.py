@@ -72,4 +72,4 @@ class BalancedClient:
     def _leave_out(self, client: PolicyClient, error: ServerUnavailable) -> None:
         self._failure = error
         if self._running.pop(client, None) is not None:  # other prompts may have met the same failure before
-            log.warning("%s; it is left out, and %d policy servers are left", error, len(self._running))
+            log.warning("%s; it is left out (policy servers left: %d)", error, len(self._running))

@@ -59,7 +59,7 @@ async def test_failing_server_left_out(tiny_policy, policy_server, caplog):
     assert len(failing.prompts) == 2  # its two places, and none after the first failure
     [warning] = [record.message for record in caplog.records if "left out" in record.message]
     assert failing.url in warning
-    assert "1 policy servers are left" in warning
+    assert "policy servers left: 1" in warning
 
 
 async def test_no_server_left_is_unavailable(tiny_policy, policy_server):
