@@ -49,7 +49,7 @@ class Ticker:
 async def test_large_document_does_not_block_other_tasks(
     scripted: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ticks are counted within each kind of work: in a thread of its own, it lets the loop run many times."""
+    """Each kind of work runs in another thread, and in pieces, between which the loop gets the interpreter lock."""
     document = ("The lamp on Varn Point was lit in 1874." + 960 * " ") * 3_000
     assert len(document) > 2_900_000
     during: Counter[str] = Counter()
@@ -74,7 +74,8 @@ async def test_large_document_does_not_block_other_tasks(
     ticker.stop()
     assert scored.responses[0].complete
     assert len(scored.extraction.extracts) == 9  # 11 tokens per sentence
-    assert min(during[name] for name in ("tokenization", "index", "escaping")) >= 3
+    # One is enough: in the loop's own thread, or in one piece, there is none. More depends on the load of the machine.
+    assert min(during[name] for name in ("tokenization", "index", "escaping")) >= 1
 
 
 async def test_document_chunked_and_indexed_once_in_thread(
