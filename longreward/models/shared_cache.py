@@ -128,11 +128,8 @@ def shared_cache_attention(
     """
     if shared_prompts is None:
         raise SharedCacheError(f"{type(module).__name__} does not get the arguments of the model's forward pass")
-    unknown = [name for name, argument in kwargs.items() if argument is not None and name not in NEUTRAL_KWARGS]
-    if attention_mask is not None:
-        unknown.append("attention_mask")
-    if unknown:
-        raise SharedCacheError(f"{type(module).__name__} passes {', '.join(sorted(unknown))} to its attention")
+    if unknown := unknown_arguments(attention_mask=attention_mask, **kwargs):
+        raise SharedCacheError(f"{type(module).__name__} passes {', '.join(unknown)} to its attention")
     rows, heads, _, size = query.shape
     kv_heads, own_tokens = key.shape[1:3]
     scaling = scaling if scaling is not None else size**-0.5
@@ -151,6 +148,11 @@ def shared_cache_attention(
     output = (prompt_weights.flatten(2, 3) @ prompt_value).view(grouped.shape)
     output = shared_prompts.ungroup(output.transpose(1, 2)) + weights[..., -own_tokens:] @ value
     return output.reshape(rows, 1, heads, size), None
+
+
+def unknown_arguments(**kwargs: Any) -> list[str]:
+    """Return the sorted names of arguments of an attention that are set and may change its result."""
+    return sorted(name for name, argument in kwargs.items() if argument is not None and name not in NEUTRAL_KWARGS)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from transformers.integrations.sdpa_attention import repeat_kv
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from longreward.errors import PolicyError
-from longreward.models.shared_cache import NEUTRAL_KWARGS
+from longreward.models.shared_cache import unknown_arguments
 
 
 class SharedPrefixError(PolicyError):
@@ -95,13 +95,9 @@ def shared_prefix_attention(
             "loaded by itself needs share_prefix() too, and every batch must come from PairCollator"
         )
     layer = type(module).__name__
-    unknown = [name for name, argument in kwargs.items() if argument is not None and name not in NEUTRAL_KWARGS]
-    if attention_mask is not None:
-        unknown.append("attention_mask")
-    if unknown:
+    if unknown := unknown_arguments(attention_mask=attention_mask, **kwargs):
         raise SharedPrefixError(
-            f"{layer} passes {', '.join(sorted(unknown))} to its attention, and shared prefixes cannot take that into "
-            "account"
+            f"{layer} passes {', '.join(unknown)} to its attention, and shared prefixes cannot take that into account"
         )
     if is_causal is False:
         raise SharedPrefixError(f"{layer} lets tokens see those behind them")
