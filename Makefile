@@ -7,7 +7,7 @@ CPU_TORCH := https://download.pytorch.org/whl/cpu
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup run study real serve check test test-slow test-real clean
+.PHONY: help setup run study real serve docs docs-serve check test test-slow test-real clean
 
 help:
 	@echo "make setup      .venv with the tested versions, and the built-in corpus"
@@ -15,7 +15,8 @@ help:
 	@echo "make study      LongReward against its baselines and ablations, three seeds; ARGS=--quick: in minutes"
 	@echo "make real       the same for a real policy (SmolLM2-135M) by gold facts, ARGS=--help; about an hour a seed"
 	@echo "make serve      the Prefect UI, MLflow and deployments to trigger, until Ctrl-C"
-	@echo "make check      ruff, mypy, import-linter, the lists of stages"
+	@echo "make docs       the documentation site in build/site;  make docs-serve: with live reload, until Ctrl-C"
+	@echo "make check      ruff, mypy, import-linter, the lists of stages, the documentation site"
 	@echo "make test       the fast tests;  make test-slow: the others"
 	@echo "make test-real  tests with real models: LONGREWARD_MODELS names their folder"
 	@echo "make clean      removes caches of tools (.longreward, .venv and data stay)"
@@ -47,11 +48,20 @@ real: setup
 serve: setup
 	@$(BIN)/longreward serve
 
-check: $(STAMP)
+# Strict: a broken link or anchor is an error. Material announces MkDocs 2 with each command otherwise.
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: $(STAMP)
+	$(BIN)/mkdocs build --quiet
+	@echo "build/site/index.html"
+
+docs-serve: $(STAMP)
+	$(BIN)/mkdocs serve
+
+check: $(STAMP) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p longreward
-	$(BIN)/mypy benchmarks/*.py examples/*.py
+	$(BIN)/mypy benchmarks/*.py examples/*.py tools/*.py
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_architecture.py tests/flows/test_stage_lists.py
 
