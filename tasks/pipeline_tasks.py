@@ -1,11 +1,9 @@
 """The Prefect tasks of the pipeline: raw data under DVC, one stage through DVC, data to the remote."""
 
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -36,7 +34,9 @@ from longreward.tasks.stage import (
     pop_stage_exit,
     stage_exit_file,
 )
+from longreward.tasks.stage_metrics import StageReport, read_report
 from longreward.tasks.state import STATE_VARIABLE, delete_committed, state_folder
+from longreward.tasks.tracking.run import UNKNOWN
 from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage
 
 log = logging.getLogger(__name__)
@@ -149,9 +149,8 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
         raise failure(f"stage {name} failed: {stage_exit.message}")
     delete_committed(committed_hashes())
     if stage_exit is None:  # DVC found the stage up to date, or restored it from its run cache
-        file = Path("metrics") / f"{name}.json"
-        metrics = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        link_stage(parent, name, metrics)
+        report = read_report(name) or StageReport(name, UNKNOWN, UNKNOWN)
+        link_stage(parent, name, report.headline, stage_run_id=report.mlflow_run)
     return StageResult(name, stage_exit is not None, time.monotonic() - started)
 
 

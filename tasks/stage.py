@@ -10,11 +10,11 @@
         main(pair)
 
 The decorator makes the Prefect flow. It reads params.yaml, opens the MLflow run and the state folder, and at the end
-writes metrics/<stage>.json and a table for the Prefect UI. A LongRewardError ends the flow without a traceback.
+writes reports/<stage>.json (all metrics), metrics/<stage>.json (the headline metrics, for DVC) and a table for the
+Prefect UI. A LongRewardError ends the flow without a traceback.
 """
 
 import csv
-import hashlib
 import json
 import logging
 import os
@@ -41,6 +41,7 @@ from longreward.tasks.dvc_files import committed_hashes, data_hashes, stage_entr
 from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
 from longreward.tasks.flow_runs import register_flow_run
 from longreward.tasks.processes import ProcessRef, exit_with, owner_process
+from longreward.tasks.stage_metrics import StageReport
 from longreward.tasks.state import (
     delete_committed,
     file_digests,
@@ -79,7 +80,7 @@ class StageRun:
     curves: list[dict[str, float]] = field(default_factory=list)
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
-        """Add to metrics/<stage>.json, which MLflow shows on the stage's run and its parent."""
+        """Add to reports/<stage>.json, which MLflow shows on the stage's run."""
         self.metrics |= {name: float(value) for name, value in metrics.items()}
 
     def log_step(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -108,9 +109,9 @@ def stage(body: Callable[[StageRun], Awaitable[None]]) -> Flow[[], Any]:
             with register_flow_run(str(flow_run.id)), _open_stage(name) as stage_run:
                 await body(stage_run)
                 stage_run.log_metrics({"seconds": time.monotonic() - started})
-                metrics_hash = _write_metrics(stage_run)
+                report_hash = _write_metrics(stage_run)
                 await _show_metrics(stage_run)
-            mark_complete(stage_run.state, metrics_hash)
+            mark_complete(stage_run.state, report_hash)
         except LongRewardError as error:
             get_run_logger().error("%s: %s", type(error).__name__, error)
             return await _conclude(Failed(name=type(error).__name__, message=str(error)))
@@ -190,24 +191,18 @@ def _settings_key(params: Params, sections: Iterable[str]) -> str:
 
 
 def _write_metrics(run: StageRun) -> str:
-    """Write metrics/<stage>.json and return its MD5, by which `dvc.lock` shows that DVC has recorded this run.
-
-    It contains the ids of the MLflow runs, so that no other run writes the same file, and so that a later pipeline
-    run for which DVC skips the stage can link to them.
-    """
+    """Write metrics, report and curves; return the report's MD5, which in `dvc.lock` shows that DVC has recorded it."""
     in_curves = {name for point in run.curves for name in point}  # another value would bend the curve in MLflow
     run.mlflow.log_metrics({name: value for name, value in run.metrics.items() if name not in in_curves})
-    metrics = {**run.metrics, "mlflow_run": run.mlflow.id, "mlflow_parent": run.mlflow.parent}
-    text = json.dumps(metrics, indent=1) + "\n"
-    with open_atomic(Path("metrics") / f"{run.name}.json") as file:
-        file.write(text)
+    report = StageReport(run.name, run.mlflow.id, run.mlflow.parent, run.metrics)
+    report_hash = report.write()
     curves = Path("plots") / f"{run.name}.csv"
     if curves in stage_entries()[run.name].outputs:
         columns = list(dict.fromkeys(column for point in run.curves for column in point)) or ["step", "loss"]
         write_points(curves, run.curves, columns)
     if run.mlflow.parent:
-        link_stage(run.mlflow.parent, run.name, metrics)
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        link_stage(run.mlflow.parent, run.name, report.headline, stage_run_id=report.mlflow_run)
+    return report_hash
 
 
 async def _show_metrics(run: StageRun) -> None:

@@ -29,6 +29,7 @@ from longreward.utils.markdown import Cells, markdown_table
 Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
 ModelDecoding = tuple[Role, str]
 IMPROVEMENT_LABELS = {1: "better", -1: "worse", 0: ""}
+HEADLINE_MEASURES = (*GOLD_MEASURES, "reward", "short")
 CHANGE_HEADER = ("difference", "interval", "p")
 
 
@@ -58,12 +59,17 @@ class Evaluation:
         return metrics
 
     def headline(self) -> dict[str, float]:
-        """Return the main differences with their intervals: `difference/exact/greedy`, `…_low`, `…_high`."""
+        """Return the trained model's main measures and their differences from the SFT model's.
+
+        By names such as `dpo/exact/greedy`; `difference/exact/greedy` with its interval, `…_low` and `…_high`.
+        """
         metrics: dict[str, float] = {"champion": float(self.champion)}
         for row in self.rows:
-            if row.comparison in ("t1", "greedy") and row.measure in (*GOLD_MEASURES, "reward", "short"):
-                name = f"difference/{row.measure}/{row.comparison}"
-                difference = row.difference
+            if row.comparison not in ("t1", "greedy") or row.measure not in (*HEADLINE_MEASURES, "tokens"):
+                continue
+            metrics[f"dpo/{row.measure}/{row.comparison}"] = row.second.value
+            if row.measure in HEADLINE_MEASURES:
+                name, difference = f"difference/{row.measure}/{row.comparison}", row.difference
                 metrics |= {name: difference.value, f"{name}_low": difference.low, f"{name}_high": difference.high}
         return metrics
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from longreward.tasks.processes import ProcessRef, owner_process
 from longreward.tasks.state import state_folder, state_lock
 from longreward.tasks.tracking.outbox import outbox, store_errors
-from longreward.tasks.tracking.run import DVC_TAG, UNKNOWN, Run, create_run, flatten_params
+from longreward.tasks.tracking.run import DVC_TAG, Run, create_run, flatten_params
 from longreward.tasks.tracking.store import client, experiment_id, store_uri
 from longreward.tasks.tracking.system_metrics import log_system_metrics
 from longreward.utils.redaction import redact
@@ -168,12 +168,17 @@ def study_run(name: str) -> Iterator[Run]:
         outbox.flush(last=True)
 
 
-def link_stage(parent: str, stage: str, metrics: Mapping[str, Any]) -> None:
-    """Show a stage's metrics (metrics/<stage>.json) on a parent, as "stage/metric", and link to the run they are of."""
+def link_stage(parent: str, stage: str, headline: Mapping[str, float], *, stage_run_id: str) -> None:
+    """Show a stage's headline metrics on a pipeline's run, and link to the stage's run, maybe that of an earlier run.
+
+    Args:
+        headline: see `tasks.stage_metrics`.
+        stage_run_id: UNKNOWN if the stage has none.
+    """
     run = Run(parent)
-    run.log_metrics({f"{stage}/{name}": value for name, value in metrics.items() if isinstance(value, int | float)})
+    run.log_metrics(headline)
     run.flush(last=True)
-    run.set_tags({f"{STAGE_TAG}.{stage}": str(metrics.get("mlflow_run", UNKNOWN))})
+    run.set_tags({f"{STAGE_TAG}.{stage}": stage_run_id})
 
 
 def log_model_run(stage: Run, role: str, metrics: Mapping[str, float], *, tags: Mapping[str, str]) -> str:

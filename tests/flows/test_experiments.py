@@ -43,7 +43,7 @@ def test_overrides_apply_to_one_run(project: ToyProject) -> None:
 
     data = read_experiment(project, "four")
     assert data["params"]["params.yaml"]["data"]["pair"] == {"min_scored": 4}  # type: ignore[index]
-    assert data["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
+    assert data["metrics"]["metrics/pair.json"]["data"] == {"pair/pairs": 2}  # type: ignore[index]
     assert "Flow run 'four'" in output
     store = MlflowClient(f"sqlite:///{project.folder / '.longreward/own/runs.db'}")
     runs = store.search_runs([store.get_experiment_by_name("longreward").experiment_id])
@@ -73,7 +73,7 @@ def test_experiment_includes_uncommitted_changes_and_uses_cache(project: ToyProj
     code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scored=4", "--name", "new")
     assert code == 0, output
     assert project.checkout() == before
-    assert read_experiment(project, "new")["metrics"]["metrics/pair.json"]["data"]["letters"] == 2  # type: ignore[index]
+    assert read_experiment(project, "new")["metrics"]["metrics/pair.json"]["data"] == {"pair/pairs": 2}  # type: ignore[index]
 
     code, output = project.run(
         "longreward.flows.cli.main", "run", "--stages", "pair", "-S", "pair.min_scored=3", "--name", "newer"

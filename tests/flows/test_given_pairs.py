@@ -42,17 +42,17 @@ def test_training_on_given_pairs(project: ToyProject) -> None:
     for stage in ("prepare", "sft", "sample", "score", "pair", "train"):
         code, output = project.run(f"flows.{stage}")
         assert code == 0, output
-    assert project.metrics("prepare")["pairs"] == 6
-    assert project.metrics("sample")["responses"] == 0
+    assert project.report("prepare").metrics["pairs"] == 6
+    assert project.report("sample").metrics["responses"] == 0
     sampled = [*(project.folder / "data/sampled").iterdir(), *(project.folder / "data/scored").iterdir()]
     assert len(sampled) == 4
     assert {file.stat().st_size for file in sampled} == {0}
     pairs = list(read_pairs(project.folder / "data/pairs/preference_pairs.jsonl"))
     assert [(pair.query, pair.chosen.text) for pair in pairs] == [(f"Where is {n}?", f"North {n}.") for n in range(6)]
-    assert project.metrics("pair")["pairs"] == 6
+    assert project.report("pair").metrics["pairs"] == 6
     (run,) = project.store.search_runs(
         [project.store.get_experiment_by_name("longreward").experiment_id],
-        f"attributes.run_id = '{project.metrics('pair')['mlflow_run']}'",
+        f"attributes.run_id = '{project.report('pair').mlflow_run}'",
     )
     assert run.data.tags["pair.method"] == "given"
     assert (project.folder / "models/dpo").is_dir()

@@ -66,22 +66,22 @@ async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -
     assert "the library speaks" in [entry.message for entry in logs]
 
     # MLflow: children under the parent that is named as the Prefect run is; a later parent links the runs it skipped.
-    metrics = project.metrics("prepare")
-    stage = project.store.get_run(str(metrics["mlflow_run"]))
-    parent = project.store.get_run(str(metrics["mlflow_parent"]))
+    report = project.report("prepare")
+    stage = project.store.get_run(report.mlflow_run)
+    parent = project.store.get_run(report.mlflow_parent)
     (later,) = [
         run
         for run in project.store.search_runs([parent.info.experiment_id])
         if run.info.run_name == flow_run_name("pipeline", again)
     ]
     assert stage.data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert stage.data.metrics["letters"] == 2.0
+    assert stage.data.metrics["pairs"] == 2.0
     curve = project.store.get_metric_history(stage.info.run_id, "loss")
     assert [(point.step, point.value) for point in curve] == [(1, 0.5)]
     assert stage.data.tags["dvc.data/raw"].endswith(".dir")
     assert parent.info.run_name == flow_run_name("pipeline", output)
     assert parent.data.params["pair.min_scored"] == "5"
-    assert later.data.metrics["prepare/letters"] == 2.0
+    assert later.data.metrics["prepare/pairs"] == 2.0
     assert later.data.tags["longreward.stage.prepare"] == stage.info.run_id
     assert {run.info.status for run in (stage, parent, later)} == {"FINISHED"}
 
@@ -91,7 +91,7 @@ def test_pipeline_after_dvc_repro(project: ToyProject) -> None:
     project.write("abc")
     assert project.run("dvc", "add", "data/raw")[0] == 0
     assert project.repro()[0] == 0
-    parents = {str(project.metrics(stage)["mlflow_parent"]) for stage in ("prepare", "pair")}
+    parents = {project.report(stage).mlflow_parent for stage in ("prepare", "pair")}
     assert len(parents) == 1  # one `dvc repro`, one experiment
     assert project.store.get_run(parents.pop()).info.status == "FINISHED"
     code, output = project.pipeline()

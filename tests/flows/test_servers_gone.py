@@ -99,7 +99,7 @@ def test_stage_completes_after_servers_killed(tmp_path: Path, separate_prefect: 
     assert running.returncode == 0, output
     assert (project.folder / "data/prepared/text").read_text() == "WAIT"
     assert "prepare" in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]
-    assert project.metrics("prepare")["letters"] == 4
+    assert project.report("prepare").metrics["pairs"] == 4
     assert "are not recorded there" in output
     assert "Prefect's server was not told that the run ended" in output
     assert "Traceback" not in output

@@ -28,7 +28,7 @@ def test_stage_commands_and_dependencies() -> None:
         assert graph[name]["cmd"] == f"python -m longreward.flows.{name}"
         assert name in entry.sections
         assert Path(f"flows/{name}.py") in entry.inputs
-        assert Path(f"metrics/{name}.json") in entry.outputs
+        assert {Path(f"metrics/{name}.json"), Path(f"reports/{name}.json")} <= set(entry.outputs)
 
 
 def test_server_settings_do_not_invalidate_training() -> None:

@@ -28,7 +28,7 @@ def test_synthesize_off_and_on(project: ToyProject) -> None:
     code, output = project.run("longreward.flows.synthesize")
     assert code == 0, output
     assert [file.read_bytes() for file in sorted(out.iterdir())] == [b"", b""]
-    assert set(project.metrics("synthesize")) == {"seconds", "mlflow_run", "mlflow_parent"}
+    assert set(project.report("synthesize").metrics) == {"seconds"}
 
     on = settings.replace("documents: null", "min_tokens: 8\n  documents: data/raw/documents")
     on = on.replace("source: data/raw/builtin/corpus.jsonl", "source: data/synthesized/questions.jsonl")
@@ -38,14 +38,14 @@ def test_synthesize_off_and_on(project: ToyProject) -> None:
         code, output = project.run(f"flows.{stage}")
         assert code == 0, output
     rows = [json.loads(line) for line in (out / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
-    metrics = project.metrics("synthesize")
-    assert metrics["questions"] == len(rows) > 3
-    assert metrics["documents"] == 3
+    report = project.report("synthesize")
+    assert report.metrics["questions"] == len(rows) > 3
+    assert report.metrics["documents"] == 3
     assert {row["document"] for row in rows} == {f"documents/{name}.md" for name in ("keld", "moor", "rill")}
-    assert project.metrics("prepare")["sft/examples"] == len(rows)
+    assert project.report("prepare").metrics["sft/examples"] == len(rows)
     (run,) = project.store.search_runs(
         [project.store.get_experiment_by_name("longreward").experiment_id],
-        f"attributes.run_id = '{metrics['mlflow_run']}'",
+        f"attributes.run_id = '{report.mlflow_run}'",
     )
     assert run.data.tags["judge"] == "offline-lexical-2"
     assert run.data.metrics["questions"] == len(rows)

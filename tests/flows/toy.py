@@ -46,7 +46,7 @@ async def prepare(run: StageRun) -> None:
     Path("data/prepared").mkdir(parents=True)
     Path("data/prepared/text").write_text("".join(record.text for record in records).upper())
     run.log_step(1, {"loss": 0.5})
-    run.log_metrics({"letters": len(text)})
+    run.log_metrics({"pairs": len(text)})
 
 
 @stage
@@ -56,7 +56,7 @@ async def pair(run: StageRun) -> None:
     Path("data/pairs").mkdir(parents=True)
     Path("data/pairs/text").write_text(Path("data/prepared/text").read_text() * 2)
     run.mlflow.log_text("pair.txt", "twice")
-    run.log_metrics({"letters": 2})
+    run.log_metrics({"pairs": 2})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A toy project: a DVC repository with an MLflow store and a Prefect server, and stages that take no time."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import psutil
@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from prefect.settings import PREFECT_API_AUTH_STRING
 
 from longreward.tasks.prefect_server import PrefectServer
+from longreward.tasks.stage_metrics import StageReport, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = """
@@ -20,7 +21,9 @@ stages:
     cmd: python toy.py prepare
     params: [policy, prepare]
     deps: [data/raw]
-    outs: [data/prepared]
+    outs:
+      - data/prepared
+      - reports/prepare.json: {cache: false}
     metrics:
       - metrics/prepare.json: {cache: false}
     plots:
@@ -29,7 +32,9 @@ stages:
     cmd: python toy.py pair
     params: [pair]
     deps: [data/prepared]
-    outs: [data/pairs]
+    outs:
+      - data/pairs
+      - reports/pair.json: {cache: false}
     metrics:
       - metrics/pair.json: {cache: false}
 """
@@ -112,9 +117,11 @@ class ToyProject:
     def repro(self) -> tuple[int, str]:
         return self.run("dvc", "repro")
 
-    def metrics(self, stage: str) -> dict[str, object]:
-        metrics: dict[str, object] = json.loads((self.folder / f"metrics/{stage}.json").read_text())
-        return metrics
+    def report(self, stage: str) -> StageReport:
+        with chdir(self.folder):
+            report = read_report(stage)
+        assert report is not None
+        return report
 
     def statuses(self) -> set[str]:
         experiment = self.store.get_experiment_by_name("longreward")

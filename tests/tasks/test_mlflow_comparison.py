@@ -80,7 +80,7 @@ def record_pipeline(
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             run.set_tags({"judge": judge})
             message = log_evaluation(run, config, summarize(config, measures), measures, examples)
-        link_stage(parent, "evaluate", {"mlflow_run": run.id})
+        link_stage(parent, "evaluate", {}, stage_run_id=run.id)
     return message
 
 
@@ -102,7 +102,7 @@ def record_evaluation(
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             log_evaluation(run, CONFIG, summarize(CONFIG, measures), measures, EXAMPLES)
-        link_stage(parent, "evaluate", {"mlflow_run": run.id})
+        link_stage(parent, "evaluate", {}, stage_run_id=run.id)
     return past_run(name)
 
 

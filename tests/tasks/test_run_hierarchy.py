@@ -45,7 +45,7 @@ def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pyt
         with open_stage_run("score", **{"dvc.data/raw": "abc.dir"}) as run:
             run.log_metrics({"reward": 7.5})
             run.set_tags({"judge": "offline"})
-            link_stage(parent, "score", {"reward": 7.5, "mlflow_run": run.id})
+            link_stage(parent, "score", {"score/reward": 7.5}, stage_run_id=run.id)
 
     stage_record, parent_record = store.get_run(run.id), store.get_run(parent)
     assert stage_record.info.status == parent_record.info.status == "FINISHED"

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from longreward.errors import ConfigError
 from longreward.tasks.flow_runner import final_state
 from longreward.tasks.stage import STAGE_EXIT, StageExit, StageRun, _run_under_parent, pop_stage_exit, stage
+from longreward.tasks.stage_metrics import read_report
 from longreward.tasks.state import COMPLETE_MARK, state_folder
 from longreward.tasks.tracking.run_hierarchy import PARENT
 from longreward.tasks.tracking.store import client
@@ -107,8 +108,10 @@ async def test_stage_completes_without_servers(
         flow = pair_stage(proxy)
         state = await final_state.wait_for(lambda: _run_under_parent(flow))
     assert state.is_completed()
-    figures = json.loads((project / "metrics/pair.json").read_text())
-    assert (figures["pairs"], figures["mlflow_run"]) == (3.0, "unknown")
+    report = read_report("pair")
+    assert report is not None
+    assert (report.metrics["pairs"], report.mlflow_run) == (3.0, "unknown")
+    assert json.loads((project / "metrics/pair.json").read_text()) == {"pair/pairs": 3}
     outcome = pop_stage_exit(project / "outcome.json")
     assert outcome is not None
     assert outcome.state == "Completed"
