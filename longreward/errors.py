@@ -2,6 +2,7 @@
 
 LongRewardError
 ├── ConfigError          params.yaml, an override or an argument is wrong; nothing was started
+│   └── UsageError           an argument of a command names something that does not exist, such as a stage
 ├── DataError            a file or record cannot be used; names the file, the line and the reason
 ├── PolicyError          the policy or its tokenizer cannot be loaded or does not fit the data
 │   ├── ServerUnavailable    the policy server is down, too slow or overloaded; a later run may succeed
@@ -34,6 +35,10 @@ class LongRewardError(Exception):
 
 class ConfigError(LongRewardError):
     """A setting is unknown, of the wrong type or out of bounds."""
+
+
+class UsageError(ConfigError):
+    """An argument of a command is wrong: the command line exits with 2, as for an unknown option."""
 
 
 class DataError(LongRewardError):

@@ -20,6 +20,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from longreward.errors import LongRewardError
 from longreward.tasks.prefect_server import check_server, prefect_server
+from longreward.utils.console import print_error
 from longreward.utils.redaction import redact
 
 HEALTH_TIMEOUT_S = 5.0
@@ -69,12 +70,14 @@ def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoRetu
             asyncio.run(check_server(server))
             state = asyncio.run(run())
     except LongRewardError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        print_error(error)
+        sys.exit(1)
     except httpx.TransportError as error:
-        sys.exit(
+        print_error(
             f"Prefect's server at {redact(server.url)} went away during the run ({error}); what DVC has recorded "
             "stays, and the same command continues from there"
         )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except TerminationSignal:

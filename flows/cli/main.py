@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from longreward.errors import LongRewardError
+from longreward.errors import LongRewardError, UsageError
 from longreward.flows.cli import (
     benchmarks,
     compare,
@@ -23,38 +23,42 @@ from longreward.flows.cli import (
     serve,
     study,
 )
+from longreward.flows.cli.parser import USAGE_ERROR, CommandParser, VersionAction
+from longreward.utils.console import PROGRAM, print_error, quiet_libraries, set_verbose
 
 COMMANDS = (
-    score,
-    ledger,
-    preflight,
-    benchmarks,
-    reward_bench,
-    run,
+    init,
+    doctor,
     plan,
+    run,
     serve,
     compare,
     study,
-    init,
-    doctor,
+    score,
     judge_check,
+    reward_bench,
+    ledger,
+    preflight,
+    benchmarks,
 )
 """In the order in which `longreward --help` lists them."""
+EXIT_CODES = (
+    "Exit codes: 0 success; 1 an error, or a check that failed; 2 wrong usage; 130 stopped by Ctrl-C; 143 stopped by "
+    "SIGTERM; 141 the reader of the output has ended, as `head` does."
+)
 WRITE_REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code.
-
-    0: success. 1: an error, whose text is on stderr. 2: wrong usage. 130: Ctrl-C or SIGTERM. 141: the reader of the
-    output has closed it, as `head` does.
-    """
-    parser = argparse.ArgumentParser(
-        prog="longreward",
+    """Run a subcommand and return its exit code, see EXIT_CODES."""
+    parser = CommandParser(
+        prog=PROGRAM,
         description="Improve long-context models with AI feedback: rewards, preference pairs, DPO, evaluation.",
+        epilog=f"`{PROGRAM} COMMAND --help` explains a command. {EXIT_CODES}",
     )
-    parser.set_defaults(run=None)
-    subparsers = parser.add_subparsers(title="commands", metavar="")
+    parser.add_argument("--version", action=VersionAction)
+    parser.set_defaults(run=None, verbose=False)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(subparsers)
     params = subparsers.add_parser("params", help="print every setting with its default and meaning, as Markdown")
@@ -62,7 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.run is None:
         parser.print_help()
-        return 2
+        return USAGE_ERROR
+    if options.verbose:
+        set_verbose()
+    quiet_libraries()
     for stream in (sys.stdout, sys.stderr):
         # A terminal with a small character set, or undecodable bytes in the text, must not lose the result.
         if isinstance(stream, io.TextIOWrapper):
@@ -72,22 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)  # flush here: a failure at interpreter exit could not be reported
         return code
     except LongRewardError as error:
-        print(f"longreward: {error}", file=sys.stderr)
-        return 1
+        print_error(error)
+        return USAGE_ERROR if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         _discard_output()
         return 141
     except OSError as error:
         if error.errno == errno.ENOSPC:
             _discard_output()
-            print("longreward: the output cannot be written: the disk is full", file=sys.stderr)
+            print_error("the output cannot be written: the disk is full")
             return 1
         if error.errno in WRITE_REFUSED and error.filename:
-            print(f"longreward: {error.filename}: {error.strerror}; choose another path", file=sys.stderr)
+            print_error(f"{error.filename}: {error.strerror}; choose another path")
             return 1
         raise
     except KeyboardInterrupt:
-        print("longreward: stopped; run the same command again to continue from the judge's replies", file=sys.stderr)
+        print(f"{PROGRAM}: stopped; run the same command again to continue from the judge's replies", file=sys.stderr)
         return 130
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from longreward.flows.cli.parser import USAGE_ERROR
+
 if TYPE_CHECKING:
     from longreward.params import Params
 
@@ -15,10 +17,10 @@ def add_actions(command: argparse.ArgumentParser) -> "argparse._SubParsersAction
 
     def print_help(_: argparse.Namespace) -> int:
         command.print_help()
-        return 2
+        return USAGE_ERROR
 
     command.set_defaults(run=print_help)
-    return command.add_subparsers(title="actions", metavar="")
+    return command.add_subparsers(title="actions", metavar="ACTION")
 
 
 def add_override_argument(command: argparse.ArgumentParser) -> None:

@@ -4,9 +4,12 @@ import argparse
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from longreward.errors import UsageError
 from longreward.flows.cli.options import add_override_argument
+from longreward.flows.cli.parser import unknown_name
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,10 +31,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_stages(options.stages)
     is_plain = not (options.force or options.overrides or options.preset or options.name)
     if is_plain and _report_if_up_to_date(options.stages):
         return 0
     return _run_pipeline(options)
+
+
+def check_stages(names: Sequence[str]) -> None:
+    """Raise UsageError, with the nearest name, if the project has no stage of one of these names."""
+    from longreward.tasks.dvc_files import stage_entries
+
+    stages = list(stage_entries())
+    for name in names:
+        if name not in stages:
+            raise UsageError(unknown_name("stage", name, stages))
 
 
 def _report_if_up_to_date(requested: list[str]) -> bool:
@@ -52,12 +66,14 @@ def _report_if_up_to_date(requested: list[str]) -> bool:
 
 
 def _run_pipeline(options: argparse.Namespace) -> NoReturn:
-    from longreward.flows.pipeline import shell_pipeline
     from longreward.params import preset_path
     from longreward.tasks.experiments import Settings
+
+    # Before Prefect is imported and its server starts, which takes seconds.
+    Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
+    from longreward.flows.pipeline import shell_pipeline
     from longreward.tasks.flow_runner import final_state, run_as_program
 
-    Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
     parameters = flow_parameters(options.overrides, preset=options.preset)
     parameters |= {"stages": options.stages, "force": options.force, "name": options.name}
 

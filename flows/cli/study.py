@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from longreward.errors import UsageError
 from longreward.flows.cli.options import add_override_argument
+from longreward.flows.cli.parser import unknown_name
 from longreward.flows.cli.run import flow_parameters
 
 if TYPE_CHECKING:
@@ -62,13 +64,12 @@ def _run(options: argparse.Namespace) -> NoReturn:
 
 
 def _plan_study(options: argparse.Namespace) -> "StudyPlan":
-    from longreward.errors import ConfigError
     from longreward.study.arms import ARM_NAMES, list_arms, plan_study
     from longreward.tasks.experiments import Settings
 
     for name in options.arms or ():
         if name not in ARM_NAMES:
-            raise ConfigError(f"unknown arm {name!r}; the arms are {', '.join(ARM_NAMES)}")
+            raise UsageError(unknown_name("arm", name, ARM_NAMES))
     # With the settings of one of the arms, since some overrides are valid only together with an arm's settings.
     first = next(arm for arm in list_arms() if arm.name in (options.arms or ARM_NAMES))
     params = Settings(_preset_file(options), (*options.overrides, *first.settings)).check()

@@ -73,7 +73,7 @@ def test_serve_outside_project(tmp_path: Path) -> None:
         [sys.executable, "-c", CODE, "serve"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == "ConfigError: dvc.yaml is not here; run this in the project's folder\n"
+    assert result.stderr == "longreward: error: dvc.yaml is not here; run this in the project's folder\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,7 +82,7 @@ def test_serve_port_in_use(project: ToyProject) -> None:
         port = listener.getsockname()[1]
         code, output = project.run("-c", CODE, "serve", "--port", str(port), module=False)
     assert code == 1
-    assert output == f"ConfigError: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert output == f"longreward: error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
 async def test_serve_creates_and_runs_deployments(project: ToyProject, serve_process: "subprocess.Popen[str]") -> None:

@@ -244,7 +244,7 @@ def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.Ca
     assert ["1", "of", "d1,", "0.400", "→", "0.900:", "question", "1?"] in lines
     assert ["heron:", "dpo", "of", "heron"] in [line[1:] for line in lines]
     assert main(["compare", "otter", "hern"]) == 1
-    assert "longreward: there is no run 'hern'" in capsys.readouterr().err
+    assert "longreward: error: there is no run 'hern'" in capsys.readouterr().err
 
 
 def test_note_of_first_champion(store: MlflowClient) -> None:

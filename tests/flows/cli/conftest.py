@@ -32,7 +32,12 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             for name, value in environment.items():
                 patch.setenv(name, value)
             capsys.readouterr()
-            code = main(arguments)
+            before = dict(os.environ)
+            try:
+                code = main(arguments)
+            finally:  # `main` silences libraries by variables
+                os.environ.clear()
+                os.environ.update(before)
         output = capsys.readouterr()
         return Result(code, output.out, output.err)
 

@@ -106,7 +106,7 @@ def test_empty_file_and_missing_model_are_errors(items, capsys):
     assert "no-model" in capsys.readouterr().err
     Path("items.jsonl").write_text("")
     assert main(items) == 1
-    assert "longreward: items.jsonl" in capsys.readouterr().err
+    assert "longreward: error: items.jsonl" in capsys.readouterr().err
 
 
 def test_replies_before_ctrl_c_stay_in_ledger(items, tmp_path):
