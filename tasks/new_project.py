@@ -5,6 +5,7 @@
     data/raw                       example data: questions.jsonl and the texts that it refers to
     models/tiny-base               if the preset's base model is this one
     plots/bars_from_zero.json      a template for `dvc plots`
+    data/excluded.jsonl            prompts that give no pair; empty
     prefect.yaml                   deployments for a work pool
     README.md, .gitignore, .dvcignore
 
@@ -46,6 +47,7 @@ TEMPLATE_FILES = {  # by their path in the project; packages leave out files wit
     "dvc.yaml": "dvc.yaml",
     "prefect.yaml": "prefect.yaml",
     PLOT_TEMPLATE: "bars_from_zero.json",
+    "data/excluded.jsonl": "excluded.jsonl",
 }
 RAW_DVC_FILE = RAW.with_name(RAW.name + ".dvc")
 PROTECTED_PATHS = (Path(".dvc"), RAW, RAW_DVC_FILE, Path(TINY_BASE))

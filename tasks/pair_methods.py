@@ -6,18 +6,20 @@ data/pairs/comparisons.jsonl   pairwise: {"idx": "11", "first": "11-0", "second"
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from longreward.data.formats import published_id, read_examples, read_pairs, read_scored
 from longreward.judge import open_judge
+from longreward.pairs.exclusions import exclude_prompts, read_exclusions, require_dependency
 from longreward.pairs.methods import SIMPLE_METHODS, require_decided
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
 from longreward.pairs.selection import make_pairs
 from longreward.pairs.srm import RankedResponses, load_reward_model, srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
+from longreward.records import PreferencePair
 from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.shards import OnProgress, run_in_shards
@@ -35,16 +37,40 @@ SHARD_SIZE = 50  # prompts
 
 
 async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
-    """Return a pair, or the reason for none, for each prompt in order; files go to the folder `out`."""
+    """Return a pair, or the reason for none, for each prompt in order; files go to the folder `out`.
+
+    Prompts in the file `pair.exclude` have none. Raises DataError for a malformed or missing file.
+    """
+    path = run.params.pair.exclude
+    if path is None:
+        return await _make_pairs(run, out, {})
+    require_dependency(Path(path), run.inputs)
+    excluded = read_exclusions(Path(path))
+    outcomes = await _make_pairs(run, out, excluded)
+    ids = {outcome.id if isinstance(outcome, PreferencePair) else outcome.example_id for outcome in outcomes}
+    if unknown := [example_id for example_id in excluded if example_id not in ids]:
+        # Not an error: another seed or share in `prepare` selects other prompts.
+        run.log.warning(
+            "%s: %d of %d ids are no prompts here, such as %r", path, len(unknown), len(excluded), unknown[0]
+        )
+    return outcomes
+
+
+async def _make_pairs(run: StageRun, out: Path, excluded: Collection[str]) -> list[Outcome]:
     config = run.params.pair
-    if config.method == "given":
-        return list(read_pairs(PREPARED_PAIRS))
     if config.method == "longreward":
         files = [file for file in SCORED if file.stat().st_size]  # mostly nothing is unscored
         scored = (response for file in files for response in read_scored(file))
-        outcomes = list(make_pairs(config, read_examples(EXAMPLES), scored))
+        outcomes = list(exclude_prompts(make_pairs(config, read_examples(EXAMPLES), scored), excluded))
         require_decided(outcomes)
         return outcomes
+    return list(exclude_prompts(await _pairs_without_scores(run, out), excluded))
+
+
+async def _pairs_without_scores(run: StageRun, out: Path) -> list[Outcome]:
+    config = run.params.pair
+    if config.method == "given":
+        return list(read_pairs(PREPARED_PAIRS))
     if config.method == "srm":
         return await _by_reward_model(run, out)
     if config.method == "pairwise":

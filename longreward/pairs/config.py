@@ -31,6 +31,9 @@ class SelectionConfig(Config):
     have weight 1. After `score.strategy: full`, other weights need no judge call."""
     responses: int | None = Field(default=None, ge=2)
     """Use only the first n responses of each prompt; null: all."""
+    exclude: str | None = None
+    """A jsonl file of prompts that give no pair, as the evidence page exports it: `idx` and optionally `comment`. Use
+    data/excluded.jsonl, which the stage depends on in dvc.yaml; null: none."""
 
     @field_validator("weights")
     @classmethod

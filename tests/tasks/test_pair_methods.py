@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from prefect import flow
 from recorded_run import RecordedRun
 
 from longreward.data.formats import write_examples, write_responses, write_scored
+from longreward.errors import DataError
 from longreward.params import Params, read_params
 from longreward.records import DIMENSIONS, Example, PreferencePair, Response, ScoredResponse, Verdict
 from longreward.tasks.pair_methods import EXAMPLES, SAMPLED, SCORED, make_pairs_by_method
@@ -59,9 +61,10 @@ def settings(method: str, *overrides: str) -> Params:
     return read_params(None, [f"pair.method={method}", "pair.min_scored=2", base, "pair.srm.tiny.pairs=9", *overrides])
 
 
-async def make_pairs_with(params: Params, folder: Path) -> tuple[list[Any], StageRun]:
+async def make_pairs_with(params: Params, folder: Path, *, inputs: Sequence[str] = ()) -> tuple[list[Any], StageRun]:
     recorded: Any = RecordedRun()
-    run = StageRun("pair", params, folder / "stage", recorded, logging.getLogger("test"))
+    digests = {Path(name): b"" for name in inputs}
+    run = StageRun("pair", params, folder / "stage", recorded, logging.getLogger("test"), digests)
 
     @flow
     async def pairing() -> list[Any]:
@@ -144,3 +147,15 @@ async def test_srm_writes_rewards(project: Path) -> None:
 def test_methods_that_need_scores(method: str) -> None:
     assert settings("longreward").pair.needs_scores
     assert not settings(method).pair.needs_scores
+
+
+@pytest.mark.parametrize("method", ["contrast", "random"])
+async def test_excluded_prompts_give_no_pair(project: Path, method: str, caplog: pytest.LogCaptureFixture) -> None:
+    Path("data/excluded.jsonl").write_text('{"idx": 2, "comment": "two answers"}\n{"idx": 7}\n', encoding="utf-8")
+    params = settings(method, "pair.exclude=data/excluded.jsonl")
+    outcomes, _ = await make_pairs_with(params, project, inputs=("data/excluded.jsonl",))
+    assert [isinstance(outcome, PreferencePair) for outcome in outcomes] == [True, False, False]
+    assert ids(outcomes)[1:] == ["excluded", "no responses"]
+    assert "1 of 2 ids are no prompts here, such as '7'" in caplog.text
+    with pytest.raises(DataError, match=r"pair\.exclude is data/excluded\.jsonl, which is no dependency"):
+        await make_pairs_with(params, project)
