@@ -8,6 +8,7 @@ from longreward.benchmarks.report import BenchmarkReport, markdown
 from longreward.benchmarks.suite import open_benchmarks
 from longreward.tasks.benchmark_shards import answer_benchmarks, judge_benchmark
 from longreward.tasks.evaluation_records import log_benchmarks
+from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.stage import StageRun, main, stage, write_points
 from longreward.tasks.stage_judge import stage_budget
 from longreward.utils.jsonl import open_atomic
@@ -33,6 +34,7 @@ async def benchmark(run: StageRun) -> None:
         write_points(Path(f"plots/benchmark-{name}.csv"), points(report), columns)
     run.log_metrics(report.headline())
     log_benchmarks(run.mlflow, report)
+    log_stage_page(run, ["benchmark"])
 
 
 if __name__ == "__main__":

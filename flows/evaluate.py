@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from longreward.data.formats import read_examples
+from longreward.data.formats import read_examples, write_chunk_info
 from longreward.evaluation.measures import AnswerMeasures, load_gold_measures, measure_answers
 from longreward.evaluation.report import summarize
 from longreward.evaluation.short_instructions import (
@@ -12,10 +12,12 @@ from longreward.evaluation.short_instructions import (
     short_answer_rows,
 )
 from longreward.judge import open_judge
+from longreward.records import Extraction
 from longreward.reward import Scorer
 from longreward.reward.score_files import ScoreReport
 from longreward.tasks.evaluation_records import MODELS, ScoredAnswer, log_evaluation, write_evaluation
 from longreward.tasks.evaluation_shards import answer_as_model, score_answers
+from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.policy_server import comparison_server
 from longreward.tasks.score_shards import require_scores
 from longreward.tasks.stage import StageRun, main, stage
@@ -38,6 +40,7 @@ async def evaluate(run: StageRun) -> None:
     measures: list[AnswerMeasures] = []
     short_measures: list[AnswerMeasures] = []
     scored: list[ScoredAnswer] = []
+    extractions: dict[str, Extraction] = {}
     async with (
         forecast_budget(run, config.budget, lambda: evaluation_forecast(run), assumed=True) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
@@ -50,7 +53,9 @@ async def evaluate(run: StageRun) -> None:
             if short is not None:
                 short_measures += measure_short(short, role, short_answers)
             for decoding, responses in answers.items():
-                verdicts = await score_answers(run, judge, scorer, f"{role}-{decoding.name}", heldout, responses)
+                judged = await score_answers(run, judge, scorer, f"{role}-{decoding.name}", heldout, responses)
+                extractions |= {example.extraction.example_id: example.extraction for example in judged}
+                verdicts = [response for example in judged for response in example.responses]
                 scored += [(role, decoding, response) for response in verdicts]
                 measures += measure_answers(role, decoding, examples, verdicts, gold)
         run.log_metrics(scorer.metrics())
@@ -62,9 +67,11 @@ async def evaluate(run: StageRun) -> None:
         examples |= {example.id: example for example in short.examples}
     evaluation = summarize(config, measures)
     write_evaluation(OUT, evaluation, measures, scored)
+    write_chunk_info(OUT / "chunk_info.jsonl", extractions.values())
     run.log.info(evaluation.sentence)
     run.log_metrics(evaluation.headline())
     run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, examples))
+    log_stage_page(run, ["evaluate"])
     # Last, so that the measures that need no judge are kept if the judge's replies are unusable.
     report = ScoreReport()
     for _, _, response in scored:

@@ -7,6 +7,7 @@ from longreward.data.formats import write_pairs
 from longreward.pairs.methods import pair_metrics
 from longreward.pairs.outcomes import NoPair
 from longreward.records import PreferencePair
+from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.mlflow_samples import PAIR_COLUMNS, TableSample, pair_row
 from longreward.tasks.pair_methods import make_pairs_by_method
 from longreward.tasks.stage import StageRun, main, stage
@@ -26,6 +27,7 @@ async def pair(run: StageRun) -> None:
     sample.log(run.mlflow, "pairs.json")
     run.mlflow.set_tags({"pair.method": run.params.pair.method})
     run.log_metrics(pair_metrics(outcomes))
+    log_stage_page(run, ["score", "pair"])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
 from longreward.tasks.dvc_command import StageResult, repair_locks
 from longreward.tasks.dvc_files import check_inputs, stage_entries
+from longreward.tasks.evidence_pages import log_evidence_page
 from longreward.tasks.experiments import Settings, check_name, private_copy
 from longreward.tasks.flow_runner import configure_logging, final_state
 from longreward.tasks.flow_runs import close_killed_flows, register_flow_run
@@ -35,6 +36,7 @@ from longreward.tasks.pipeline_tasks import (
 )
 from longreward.tasks.run_report import print_summary
 from longreward.tasks.stage import describe_parent
+from longreward.tasks.tracking.run import Run
 from longreward.tasks.tracking.run_hierarchy import parent_run
 from longreward.tasks.trigger_form import add_form, check_trigger, parse_trigger
 
@@ -111,6 +113,7 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
                     for task_run in task_runs.values()
                 ]
             await push_data()
+            log_evidence_page(Run(parent), read_params(), title=name, stages=stages)
             print_summary(results, seconds=time.monotonic() - started)
     return results
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from longreward.judge import open_judge
 from longreward.reward import open_scorer
 from longreward.reward.score_files import read_scoring_items
+from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.mlflow_samples import (
     SCORE_COLUMNS,
     TRACES,
@@ -62,6 +63,7 @@ async def score(run: StageRun) -> None:
     run.log_metrics(report.metrics() | worker_metrics)
     table.log(run.mlflow, "scores.json")
     run.mlflow.log_traces(traces.rows)
+    log_stage_page(run, ["score"])
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from longreward.evaluation.comparison import decodings
 from longreward.evaluation.measures import Decoding
 from longreward.judge import Judge
 from longreward.models.server_config import ServerConfig
-from longreward.records import Example, Response, Role, ScoredResponse
-from longreward.reward import Scorer
+from longreward.records import Example, Response, Role
+from longreward.reward import ScoredExample, Scorer
 from longreward.tasks.evaluation_records import MODELS
 from longreward.tasks.policy_server import open_policy
 from longreward.tasks.sample_shards import sample_in_shards
@@ -43,8 +43,9 @@ async def answer_as_model(
 
 async def score_answers(
     run: StageRun, judge: Judge, scorer: Scorer, name: str, examples: Sequence[Example], answers: Sequence[Response]
-) -> list[ScoredResponse]:
+) -> list[ScoredExample]:
     """Score answers to held-out prompts with the judge."""
     items = with_responses(examples, answers)
-    scored = await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)
-    return [response for example in scored for response in example.responses]
+    return list(
+        await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)
+    )

@@ -22,6 +22,7 @@ from longreward.flows.cli import (
     score,
     serve,
     study,
+    view,
 )
 from longreward.flows.cli.parser import USAGE_ERROR, CommandParser, VersionAction
 from longreward.utils.console import PROGRAM, print_error, quiet_libraries, set_verbose
@@ -33,6 +34,7 @@ COMMANDS = (
     run,
     serve,
     compare,
+    view,
     study,
     score,
     judge_check,

@@ -101,19 +101,28 @@ def model_metrics(run_id: str) -> dict[str, dict[str, float]]:
 
 def read_artifact(run_id: str, file: str) -> Any:
     """Return the content of a run's JSON file; raises DataError if it is missing or cannot be reached from here."""
+    advice = "evaluate again, `longreward run --force --stages evaluate`, if its artifacts are lost"
+    text = read_text_artifact(run_id, file, advice=advice)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise _unreadable_artifact(run_id, file, error, advice) from error
+
+
+def read_text_artifact(run_id: str, file: str, *, advice: str) -> str:
+    """Return a run's text file; raises DataError, which ends with `advice`, if it is missing or cannot be reached."""
     from mlflow.exceptions import MlflowException
 
     try:
-        with TemporaryDirectory() as folder:
-            path = client().download_artifacts(run_id, file, folder)
-            with open(path, encoding="utf-8") as content:
-                return json.load(content)
+        with TemporaryDirectory() as folder, open(client().download_artifacts(run_id, file, folder), "rb") as content:
+            return content.read().decode("utf-8")
     except (MlflowException, OSError, ValueError) as error:
-        message = " ".join(redact(str(error)).split())[:300]
-        raise DataError(
-            f"{file} of run {run_id} cannot be read: {message}; evaluate again, "
-            "`longreward run --force --stages evaluate`, if its artifacts are lost"
-        ) from error
+        raise _unreadable_artifact(run_id, file, error, advice) from error
+
+
+def _unreadable_artifact(run_id: str, file: str, error: Exception, advice: str) -> DataError:
+    message = " ".join(redact(str(error)).split())[:300]
+    return DataError(f"{file} of run {run_id} cannot be read: {message}; {advice}")
 
 
 def run_tags(run_id: str) -> Mapping[str, str]:

@@ -1,0 +1,177 @@
+"""Entries of the SFT model's answers next to the trained model's: held-out prompts, and the cases of benchmarks."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from statistics import mean
+
+from longreward.benchmarks.alpaca_eval.benchmark import AlpacaCase
+from longreward.benchmarks.mt_bench.data import MtCase
+from longreward.benchmarks.types import Answer, Benchmark, Case, Verdict
+from longreward.evaluation.statistics import IntervalOptions
+from longreward.inspection.entries import (
+    CostOf,
+    DimensionEntry,
+    DocumentSpans,
+    PromptEntry,
+    ResponseEntry,
+    extract_entries,
+    response_entry,
+)
+from longreward.records import Example, Extraction, Role, ScoredResponse
+
+LABELS: Mapping[Role, str] = {"sft": "SFT", "dpo": "DPO"}
+HIDDEN_MEASURES = frozenset(("helpfulness", "logicality", "faithfulness", "completeness", "reward", "tokens"))
+"""Measures that the page shows as scores or lengths already."""
+
+JudgedAnswer = tuple[Role, str, ScoredResponse]
+"""The model, the name of the decoding, and the answer with its verdicts."""
+
+
+def evaluation_entries(
+    examples: Mapping[str, Example],
+    answers: Iterable[JudgedAnswer],
+    extractions: Mapping[str, Extraction],
+    measures: Mapping[tuple[str, str, str], Mapping[str, float]],
+    cost_of: CostOf,
+) -> Iterator[PromptEntry]:
+    """Yield an entry for each held-out prompt and decoding, largest differences of the reward first.
+
+    Args:
+        measures: gold measures by model, decoding and response id.
+    """
+    groups: dict[tuple[str, str], dict[Role, list[ScoredResponse]]] = {}
+    for role, decoding, answer in answers:
+        groups.setdefault((decoding, answer.response.example_id), {}).setdefault(role, []).append(answer)
+    entries = []
+    for (decoding, example_id), by_role in groups.items():
+        if (example := examples.get(example_id)) is None:
+            continue
+        spans = DocumentSpans(example.context)
+        sides = {
+            role: [
+                replace(
+                    response_entry(answer, spans, cost_of, label=_label(role, answer.response.number, len(scored))),
+                    id=f"{role}-{answer.response.id}",  # both models' answers have the same ids
+                    measures=_shown(measures.get((role, decoding, answer.response.id), {})),
+                )
+                for answer in scored
+            ]
+            for role, scored in by_role.items()
+        }
+        entries.append(
+            _comparison(
+                f"evaluation/{example_id}@{decoding}",
+                example_id,
+                sides,
+                query=example.query,
+                document=example.context,
+                document_name=example.document_id,
+                group=decoding,
+                answer=example.answer,
+                extracts=extract_entries(extractions.get(example_id), spans),
+            )
+        )
+    return iter(sorted(entries, key=_by_difference))
+
+
+def benchmark_entries(
+    benchmark: Benchmark[Case], answers: Mapping[Role, Sequence[Answer]], verdicts: Mapping[Role, Sequence[Verdict]]
+) -> Iterator[PromptEntry]:
+    """Yield an entry for each case of a benchmark, largest differences of the score first."""
+    options = IntervalOptions(resamples=100, confidence=0.95, seed=0)  # the intervals are not used
+    scores = {
+        role: {
+            case.case_id: case.score
+            for case in benchmark.summarize(role_answers, verdicts.get(role, ()), options).case_scores
+        }
+        for role, role_answers in answers.items()
+    }
+    by_case: dict[tuple[str, str], list[Verdict]] = {}
+    for role, role_verdicts in verdicts.items():
+        for verdict in role_verdicts:
+            by_case.setdefault((role, verdict.case_id), []).append(verdict)
+    answers_by_case = {role: {answer.case_id: answer for answer in group} for role, group in answers.items()}
+    entries = []
+    for case in benchmark.cases:
+        sides: dict[Role, list[ResponseEntry]] = {
+            role: [
+                _benchmark_response(role, group[case.id], scores[role].get(case.id), by_case.get((role, case.id), ()))
+            ]
+            for role, group in answers_by_case.items()
+            if case.id in group
+        }
+        if sides:
+            query, document = _case_prompt(case)
+            key = f"{benchmark.name}/{case.id}"
+            entries.append(_comparison(key, case.id, sides, query=query, document=document, group=benchmark.name))
+    return iter(sorted(entries, key=_by_difference))
+
+
+def _comparison(key: str, id: str, sides: Mapping[Role, Sequence[ResponseEntry]], **fields: object) -> PromptEntry:
+    means = {role: mean(values) for role, side in sides.items() if (values := _values(side))}
+    return PromptEntry(
+        key=key,
+        id=id,
+        responses=tuple(response for role in LABELS for response in sides.get(role, ())),
+        left=next((response.id for response in sides.get("sft", ())), None),
+        right=next((response.id for response in sides.get("dpo", ())), None),
+        margin=means["dpo"] - means["sft"] if len(means) == 2 else None,
+        **fields,  # type: ignore[arg-type]
+    )
+
+
+def _values(responses: Sequence[ResponseEntry]) -> list[float]:
+    return [response.value for response in responses if response.value is not None]
+
+
+def _by_difference(entry: PromptEntry) -> float:
+    return -abs(entry.margin) if entry.margin is not None else 1.0
+
+
+def _label(role: Role, number: int, count: int) -> str:
+    return LABELS[role] if count == 1 else f"{LABELS[role]} #{number}"
+
+
+def _shown(measures: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in measures.items() if name not in HIDDEN_MEASURES}
+
+
+def _benchmark_response(role: Role, answer: Answer, score: float | None, verdicts: Sequence[Verdict]) -> ResponseEntry:
+    return ResponseEntry(
+        id=f"{role}-{answer.case_id}",
+        label=LABELS[role],
+        text="\n\n".join(_turns(answer.turns)),
+        value=score,
+        tokens=sum(answer.tokens),
+        truncated="length" in answer.finish_reasons,
+        dimensions=tuple(
+            DimensionEntry(
+                name=verdict.part,
+                score=verdict.value,
+                reason=verdict.reason,
+                reply=verdict.judgment,
+                judge=verdict.judge,
+            )
+            for verdict in verdicts
+        ),
+    )
+
+
+def _turns(turns: Sequence[str]) -> Iterator[str]:
+    if len(turns) == 1:
+        yield turns[0]
+    else:
+        yield from (f"[turn {number}]\n{turn}" for number, turn in enumerate(turns, start=1))
+
+
+def _case_prompt(case: Case) -> tuple[str, str | None]:
+    """Return the question of a case, and its long text if it has one."""
+    if isinstance(case, MtCase):
+        return "\n\n".join(_turns(case.turns)), None
+    if isinstance(case, AlpacaCase):
+        return case.instruction, None
+    query = str(getattr(case, "query", ""))
+    text = getattr(case, "context", None)
+    if text is None and (prompt := getattr(case, "prompt", None)) is not None:
+        text = str(prompt).removesuffix(query).rstrip()  # LongBench-Chat: the text, a blank line, the question
+    return query, text or None

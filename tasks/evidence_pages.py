@@ -1,0 +1,214 @@
+"""The evidence page of a project: reads the files of score, pair, evaluate and benchmark, and logs the page to MLflow.
+
+Runs get a page of at most LOGGED_PROMPTS prompts per collection: training prompts evenly spaced, and of evaluation and
+benchmarks those with the largest differences. 200 prompts with documents of 40,000 characters take about 5 MB.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar, cast
+
+from pydantic import TypeAdapter
+
+from longreward.benchmarks.registry import benchmark_class
+from longreward.benchmarks.suite import open_benchmark
+from longreward.benchmarks.types import Answer, Verdict
+from longreward.data.formats import (
+    example_from_row,
+    extraction_from_row,
+    pair_from_row,
+    parse_id,
+    response_from_row,
+    scored_from_row,
+)
+from longreward.errors import LongRewardError
+from longreward.inspection.comparison_entries import JudgedAnswer, benchmark_entries, evaluation_entries
+from longreward.inspection.entries import CostOf, PromptEntry, group_by_example, judge_costs
+from longreward.inspection.html_page import Collection as PageCollection
+from longreward.inspection.html_page import EvidencePage
+from longreward.inspection.reward_entries import PromptRecords, reward_entry
+from longreward.params import Params
+from longreward.records import Example, PreferencePair, Response, Role
+from longreward.tasks.stage import StageRun
+from longreward.tasks.state import state_folder
+from longreward.tasks.tracking.run import Run
+from longreward.utils.jsonl import Row, read_records
+
+T = TypeVar("T")
+LOGGED_PROMPTS = 200
+ARTIFACT = "evidence.html"
+PREPARED, SAMPLED, SCORED, PAIRS = (Path("data") / name for name in ("prepared", "sampled", "scored", "pairs"))
+EVALUATION, BENCHMARKED = Path("data/evaluation"), Path("data/benchmarked")
+STAGES = ("score", "pair", "evaluate", "benchmark")
+"""The stages whose outputs the page shows."""
+
+log = logging.getLogger(__name__)
+
+
+def project_page(
+    params: Params, *, title: str, stages: Collection[str] = STAGES, limit: int | None = None
+) -> EvidencePage:
+    """Return the page of the files in this folder; `limit` is the number of prompts per collection.
+
+    Raises DataError for a malformed file. Stages without files are left out.
+    """
+    page = EvidencePage(title, storage_key=_storage_key(), currency=params.prices.currency)
+    cost_of = judge_costs(params.prices)
+    if {"score", "pair"} & set(stages):
+        _add_rewards(page, cost_of, with_pairs="pair" in stages, limit=limit)
+    if "evaluate" in stages:
+        _add_evaluation(page, cost_of, limit=limit)
+    if "benchmark" in stages:
+        _add_benchmarks(page, params, limit=limit)
+    return page
+
+
+def log_stage_page(run: StageRun, stages: Collection[str]) -> None:
+    """Log the page of these stages to the MLflow run of a stage that has just written its files."""
+    log_evidence_page(run.mlflow, run.params, title=run.name, stages=stages)
+
+
+def log_evidence_page(run: Run, params: Params, *, title: str, stages: Collection[str]) -> None:
+    """Log the page of these stages as the artifact evidence.html; a failure is a warning, since no stage depends on it.
+
+    Stages with nothing to show log nothing.
+    """
+    title = f"{state_folder().parent.name} · {title}"
+    try:
+        page = project_page(params, title=title, stages=stages, limit=LOGGED_PROMPTS)
+    except LongRewardError as error:
+        log.warning("the run has no evidence page: %s", error)
+        return
+    if page.collections:
+        run.log_text(ARTIFACT, page.render())
+
+
+def _storage_key() -> str:
+    """Return the name of this project's flags in a browser, in which all local files share one storage."""
+    folder = state_folder()
+    return f"{folder.parent.name}-{hashlib.blake2b(str(folder).encode(), digest_size=4).hexdigest()}"
+
+
+# --- training prompts -------------------------------------------------------------------------------------------------
+
+
+def _add_rewards(page: EvidencePage, cost_of: CostOf, *, with_pairs: bool, limit: int | None) -> None:
+    pairs_file = PAIRS / "preference_pairs.jsonl"
+    scored_files = (SCORED / "scored_responses.jsonl", SCORED / "unscored_responses.jsonl")
+    sampled_file = SAMPLED / "sampled_responses.jsonl"
+    answered = {parse_id(row.get("idx")).rpartition("-")[0] for row in _read(sampled_file, dict)}
+    ids = [id for row in _read(PREPARED / "preference.jsonl", dict) if (id := parse_id(row.get("idx"))) in answered]
+    if not ids and with_pairs:  # `pair.method: given`: the prompts are those of the pairs
+        given = islice(_read(pairs_file, pair_from_row), limit)
+        _add_pairs(page, given, cost_of)
+        return
+    wanted = dict.fromkeys(_evenly_spaced(ids, limit))
+    scored = group_by_example((one for file in scored_files for one in _read_of(file, scored_from_row, wanted)), wanted)
+    sampled: dict[str, list[Response]] = {}
+    if not scored:
+        for response in _read_of(sampled_file, response_from_row, wanted):
+            sampled.setdefault(response.example_id, []).append(response)
+    chunk_info = _read_of(SCORED / "chunk_info.jsonl", extraction_from_row, wanted, by_response=False)
+    extractions = {extraction.example_id: extraction for extraction in chunk_info}
+    pairs: dict[str, PreferencePair] = {}
+    reasons: dict[str, str] = {}
+    if with_pairs:
+        pairs = {pair.id: pair for pair in _read_of(pairs_file, pair_from_row, wanted, by_response=False)}
+        reasons = {str(row["example_id"]): str(row["reason"]) for row in _read(PAIRS / "without_pair.jsonl", dict)}
+    examples = _read_of(PREPARED / "preference.jsonl", example_from_row, wanted, by_response=False)
+    entries = (
+        reward_entry(
+            PromptRecords(
+                example,
+                scored.get(example.id, ()),
+                sampled.get(example.id, ()),
+                extractions.get(example.id),
+                pairs.get(example.id),
+                reasons.get(example.id),
+            ),
+            cost_of,
+        )
+        for example in examples
+    )
+    page.add(PageCollection("pairs", "Training prompts", "rewards", total=len(ids)), entries)
+
+
+def _add_pairs(page: EvidencePage, pairs: Iterator[PreferencePair], cost_of: CostOf) -> None:
+    entries = (
+        reward_entry(
+            PromptRecords(Example(id=pair.id, document_id="", context=pair.context, query=pair.query), pair=pair),
+            cost_of,
+        )
+        for pair in pairs
+    )
+    page.add(PageCollection("pairs", "Pairs", "rewards"), entries)
+
+
+# --- evaluation and benchmarks ----------------------------------------------------------------------------------------
+
+
+def _add_evaluation(page: EvidencePage, cost_of: CostOf, *, limit: int | None) -> None:
+    examples = {example.id: example for example in _read(PREPARED / "heldout.jsonl", example_from_row)}
+    extractions = {one.example_id: one for one in _read(EVALUATION / "chunk_info.jsonl", extraction_from_row)}
+    measures: dict[tuple[str, str, str], Mapping[str, float]] = {}
+    for row in _read(EVALUATION / "answers.jsonl", dict):
+        measures[str(row["model"]), str(row["decoding"]), str(row["idx"])] = row.get("measures") or {}
+
+    def judged_answer(row: Row) -> JudgedAnswer:
+        return cast(Role, row["model"]), str(row["decoding"]), scored_from_row(row)
+
+    answers = _read(EVALUATION / "verdicts.jsonl", judged_answer)
+    entries = evaluation_entries(examples, answers, extractions, measures, cost_of)
+    _add_largest(page, PageCollection("evaluation", "Evaluation", "comparison"), entries, limit)
+
+
+def _add_benchmarks(page: EvidencePage, params: Params, *, limit: int | None) -> None:
+    config = params.benchmark
+    for name in config.run:
+        folders: dict[Role, Path] = {role: BENCHMARKED / name / role for role in config.models}
+        answers = {role: list(_read(folder / "answers.jsonl", _ANSWER)) for role, folder in folders.items()}
+        verdicts = {role: list(_read(folder / "verdicts.jsonl", _VERDICT)) for role, folder in folders.items()}
+        if any(answers.values()):
+            entries = benchmark_entries(open_benchmark(name, config), answers, verdicts)
+            collection = PageCollection(name, name, "comparison", max_value=benchmark_class(name).max_score)
+            _add_largest(page, collection, entries, limit)
+
+
+def _add_largest(
+    page: EvidencePage, collection: PageCollection, entries: Iterator[PromptEntry], limit: int | None
+) -> None:
+    by_difference = list(entries)
+    page.add(PageCollection(**{**vars(collection), "total": len(by_difference)}), by_difference[:limit])
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+_ANSWER = TypeAdapter(Answer).validate_python
+_VERDICT = TypeAdapter(Verdict).validate_python
+
+
+def _read(path: Path, convert: Callable[[Row], T]) -> Iterator[T]:
+    """Yield the records of a file; none if it is missing or empty. Raises DataError for a malformed line."""
+    if path.is_file() and path.stat().st_size:
+        yield from read_records(path, convert)
+
+
+def _read_of(
+    path: Path, convert: Callable[[Row], T], wanted: Collection[str], *, by_response: bool = True
+) -> Iterator[T]:
+    """Yield the records of the wanted prompts; other rows are parsed as JSON alone, which is a tenth of the work."""
+
+    def convert_wanted(row: Row) -> T | None:
+        record_id = parse_id(row.get("idx"))
+        return convert(row) if (record_id.rpartition("-")[0] if by_response else record_id) in wanted else None
+
+    return (record for record in _read(path, convert_wanted) if record is not None)
+
+
+def _evenly_spaced(ids: list[str], limit: int | None) -> list[str]:
+    if limit is None or len(ids) <= limit:
+        return ids
+    return [ids[index * len(ids) // limit] for index in range(limit)]
