@@ -15,8 +15,8 @@ from typing import Any, Protocol
 class ReplyFormat:
     """What is known about the format of the replies to a template.
 
-    It is no part of the ledger's key: it decides where a reply ends and how an unreadable one is requested again, but
-    not what a complete reply says. A JSON schema for structured output would belong here as well, and into the key.
+    Only the schema is part of the ledger's key: the rest decides where a reply ends and how an unreadable one is
+    requested again, but not what a complete reply says.
     """
 
     headings: tuple[str, ...] = ()
@@ -28,6 +28,10 @@ class ReplyFormat:
     """Whether the whole reply is a list; otherwise it ends with a verdict."""
     reminder: str = ""
     """The next user message after an unreadable reply: one line on the format. Empty: the request is only repeated."""
+    schema: Mapping[str, Any] | None = None
+    """The JSON schema of the reply, which the server enforces; None: the reply is text."""
+    structured: "RequestTemplate | None" = None
+    """The prompt that asks for JSON instead, for servers that support schemas; None: there is none."""
 
 
 ANY_FORMAT = ReplyFormat()
@@ -69,6 +73,13 @@ class ChatRequest:
     def system_prompt(self, configured: str) -> str:
         """Join the system prompt of the judge's settings and that of the request."""
         return "\n\n".join(part for part in (configured, self.system) if part)
+
+
+class RequestTemplate(Protocol):
+    """Anything that makes requests from slots."""
+
+    def request(self, slots: Mapping[str, str], *, system: str = "", max_tokens: int | None = None) -> ChatRequest:
+        """Return the request with all slots filled."""
 
 
 @dataclass(frozen=True)

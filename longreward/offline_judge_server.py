@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.judge.reasoning import prepend_reasoning
 from longreward.judge.retry import PROBE_REQUEST
+from longreward.judge.schema_support import SCHEMA_REQUEST
+from longreward.judge.structured_output import reply_to_json
 
 Message = MutableMapping[str, Any]
 
@@ -46,6 +48,8 @@ class OfflineJudgeApp:
     """Requests with this word are refused, as by a content filter."""
     reasoning: str = ""
     """Written before each reply."""
+    supports_schemas: bool = False
+    """Whether `judge.reply_format: auto` detects support of JSON schemas. Prompts for JSON get JSON in any case."""
 
     def __post_init__(self) -> None:
         self._distinct: set[bytes] = set()
@@ -100,7 +104,7 @@ class OfflineJudgeApp:
         if self.refused_word is not None and self.refused_word in prompt:
             return _error(400, "the content filter was triggered", "content_filter")
         self._distinct.add(hashlib.sha256(body).digest())
-        text = prepend_reasoning(self.reasoning, reply_text(self.prompts, prompt, self.benchmarks))
+        text = prepend_reasoning(self.reasoning, self._reply_text(request, prompt))
         # Four characters a token; the counts only have to be plausible.
         usage = {"prompt_tokens": len(prompt) // 4 + 1, "completion_tokens": len(text) // 4 + 1}
         return 200, {
@@ -112,19 +116,29 @@ class OfflineJudgeApp:
             "usage": usage | {"total_tokens": sum(usage.values())},
         }
 
+    def _reply_text(self, request: Mapping[str, Any], prompt: str) -> str:
+        if prompt == SCHEMA_REQUEST.text and self.supports_schemas and "response_format" in request:
+            return '{"analysis": "3 is larger than 2.", "larger": 3}'
+        return reply_text(self.prompts, prompt, self.benchmarks)
+
 
 def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[PromptTemplate] = ()) -> str:
     """Return the reply of the offline judge to a rendered prompt of the reward or of a benchmark."""
-    if message == PROBE_REQUEST.text:
+    if message in (PROBE_REQUEST.text, SCHEMA_REQUEST.text):
         return "3 is larger than 2.\n[[3]]"
     rules = REWARD_RULES | BENCHMARK_RULES
-    templates = [(str(prompt.name), prompt.pieces, prompt.escaper) for prompt in prompts.templates.values()]
-    templates += [(prompt.name, prompt.pieces, prompt.escaper) for prompt in benchmarks]
+    templates = [*prompts.templates.values(), *benchmarks]
+    variants = [template.reply_format.structured for template in templates]
+    templates += [variant for variant in variants if isinstance(variant, PromptTemplate)]
     # The template with the most literal text first: one may be a special case of another.
-    for name, pieces, escaper in sorted(templates, key=lambda template: -len("".join(template[1][::2]))):
-        slots = recover_slots(pieces, message)
+    for template in sorted(templates, key=lambda template: -len("".join(template.pieces[::2]))):
+        slots = recover_slots(template.pieces, message)
         if slots is not None:
-            return rules[name]({slot: escaper.restore(text) if escaper else text for slot, text in slots.items()})
+            escaper, schema = template.escaper, template.reply_format.schema
+            reply = rules[template.name](
+                {slot: escaper.restore(text) if escaper else text for slot, text in slots.items()}
+            )
+            return reply if schema is None else reply_to_json(reply, schema["properties"])
     return UNKNOWN_PROMPT
 
 
@@ -180,6 +194,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser.add_argument("--require-key-env", metavar="NAME", help="refuse requests without the key in this variable")
     parser.add_argument("--refuse", metavar="WORD", help="refuse requests with this word as a content filter does")
     parser.add_argument("--think", default="", metavar="TEXT", help="write this reasoning before each reply")
+    parser.add_argument("--schemas", action="store_true", help="support JSON schemas (judge.reply_format)")
     options = parser.parse_args(None if arguments is None else list(arguments))
     key = None if options.require_key_env is None else os.environ.get(options.require_key_env)
     if options.require_key_env is not None and not key:
@@ -192,6 +207,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         key=key,
         refused_word=options.refuse,
         reasoning=options.think,
+        supports_schemas=options.schemas,
         benchmarks=benchmarks,
     )
     asyncio.run(serve(app, options.port))

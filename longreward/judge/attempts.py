@@ -26,6 +26,7 @@ from longreward.judge.config import JudgeConfig
 from longreward.judge.continuation import cut_continuation
 from longreward.judge.ledger import Exchange
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
+from longreward.judge.structured_output import readable_text
 from longreward.judge.truncation import TruncatedParser
 
 T = TypeVar("T")
@@ -264,6 +265,8 @@ class Attempts(Generic[T]):
         if not text or not has_reasoning(exchange.reply):
             text = exchange.reply.text
         text = cut_continuation(text, self._original.reply_format)
+        if (schema := self._original.reply_format.schema) is not None:
+            text = readable_text(text, schema)
         # The reply to a reminder is often the verdict alone; its analysis is in the reply before.
         text = "\n\n".join([*(previous for previous, _ in self._requests[exchange.request_id].turns), text])
         return ParsedReply(value, reason, text, len(self.exchanges), 0, self._total_usage(), exchange.judge)

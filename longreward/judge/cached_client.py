@@ -14,6 +14,8 @@ from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange, Ledger, Outcome, request_id
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RetryingClient
+from longreward.judge.schema_support import SchemaSupport
+from longreward.judge.structured_output import json_parser, truncated_json_parser
 from longreward.judge.truncation import TruncatedParser
 
 T = TypeVar("T")
@@ -48,6 +50,7 @@ class CachedJudgeClient:
     ) -> None:
         self.counts = dict.fromkeys(CLIENT_COUNTS, 0)
         self.retrying = RetryingClient(model, config, limiter, account or Budget().account(config))
+        self.schemas = SchemaSupport(self.retrying, config, ledger, model_name=model.name)
         self.breaker = CircuitBreaker(model.name, config.stop_after_unreadable)
         self._model = model
         self._config = config
@@ -71,6 +74,16 @@ class CachedJudgeClient:
         parse_truncated: TruncatedParser[T] | None = None,
     ) -> ParsedReply[T]:
         """Return the parsed reply to `request`; see `Judge.query`."""
+        structured = request.reply_format.structured
+        if structured is not None and await self.schemas.is_used():
+            # In a thread: the material of a long document takes time to escape.
+            request = await asyncio.to_thread(
+                structured.request, request.slots, system=request.system, max_tokens=request.max_tokens
+            )
+            if (schema := request.reply_format.schema) is not None:
+                if parse_truncated is not None:
+                    parse_truncated = truncated_json_parser(parse, schema)
+                parse = json_parser(parse, schema)
         key = self._key_for(request)
         in_flight = self._in_flight.get(key)
         if in_flight is not None:

@@ -20,6 +20,9 @@ SERVER_SETTINGS = frozenset(
 )
 
 
+ReplyFormatSetting = Literal["text", "json_schema", "auto"]
+
+
 class CheckConfig(Config):
     """Thresholds of the judge validation before the score stage. `check: require` alone sets the gate."""
 
@@ -152,6 +155,11 @@ class JudgeConfig(Config):
     """Tokens that the judge may think before it replies, on top of what each prompt allows for its reply (512 to
     2,048). 0 suits a model that does not think."""
 
+    reply_format: ReplyFormatSetting = Field(default="text", validate_default=True)
+    """The form of ratings, levels of support, lists of statements and pairwise verdicts. `text`: as the examples in the
+    prompts; `json_schema`: JSON with the analysis before the verdict, in a schema that the server enforces; `auto`: the
+    same if the server supports schemas, which a request detects once. Published prompts and benchmarks use text."""
+
     length_field: LengthField | None = None
     """The field that limits the tokens of a reply; None: that of `kind` (`max_completion_tokens` for `openai`,
     `max_tokens` for the others)."""
@@ -180,6 +188,15 @@ class JudgeConfig(Config):
     def provider(self) -> Provider:
         """Defaults of this kind of judge."""
         return PROVIDERS[self.kind]
+
+    @property
+    def uses_schemas(self) -> bool | None:
+        """Whether requests have a JSON schema where their template has one; None: if the server supports it."""
+        # The offline judge is no server, a field of the user replaces ours, and files are written before any reply.
+        cannot_detect = self.kind == "offline" or self.mode == "batch_files" or "response_format" in self.extra_body
+        if self.reply_format == "auto":
+            return False if cannot_detect else None
+        return self.reply_format == "json_schema"
 
     @property
     def address(self) -> str | None:
@@ -253,6 +270,13 @@ class JudgeConfig(Config):
         kind: Kind = info.data.get("kind", "offline")
         if value > PROVIDERS[kind].max_temperature:
             raise ValueError(f"{kind} takes temperatures up to {PROVIDERS[kind].max_temperature:g}")
+        return value
+
+    @field_validator("reply_format")
+    @classmethod
+    def _validate_reply_format(cls, value: ReplyFormatSetting, info: ValidationInfo) -> ReplyFormatSetting:
+        if value == "json_schema" and info.data.get("kind", "offline") == "offline":
+            raise ValueError("the offline judge replies in text only; set judge.reply_format to text or auto")
         return value
 
     @field_validator("mode")

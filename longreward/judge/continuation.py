@@ -10,6 +10,7 @@ cut: only a heading right after the verdict starts another example.
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from longreward.chat_model import ReplyFormat
@@ -17,6 +18,7 @@ from longreward.judge.escaping import find_headings
 from longreward.judge.prompt_manifest import LIST_TEMPLATES, Manifest
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.reply_text import DECORATION, find_closing_label
+from longreward.judge.structured_output import structured_template
 from longreward.utils.language import Language
 
 _WINDOW = 200  # characters at the end of a reply that are considered
@@ -49,14 +51,17 @@ def reply_format(template_text: str, labels: Sequence[str] = (), *, is_list: boo
 
 
 def reward_reply_format(template: PromptTemplate, language: Language, manifest: Manifest) -> ReplyFormat:
-    """Derive the format of the replies to a template of the reward."""
-    labels = manifest.labels[language]
-    return reply_format(
+    """Derive the format of the replies to a template of the reward, and its variant for replies in JSON."""
+    labels, spec = manifest.labels[language], manifest.templates[template.name]
+    derived = reply_format(
         "".join(template.pieces[::2]),
         [labels.evidence, labels.extract] if "context" in template.slots else [],
         is_list=template.name in LIST_TEMPLATES,
-        reminder=manifest.templates[template.name].reminder.get(language, ""),
+        reminder=spec.reminder.get(language, ""),
     )
+    if spec.structured is None:
+        return derived
+    return replace(derived, structured=structured_template(template, spec.structured, language))
 
 
 def cut_continuation(text: str, format: ReplyFormat) -> str:

@@ -172,6 +172,9 @@ class HttpJudge:
             fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if stop := self._stop_sequences(request):
             fields["stop"] = stop
+        if (schema := request.reply_format.schema) is not None:
+            json_schema = {"name": request.template, "schema": schema, "strict": True}
+            fields["response_format"] = {"type": "json_schema", "json_schema": json_schema}
         extra = {name: value for name, value in config.extra_body.items() if value is not None}
         if temperature == 0 and provider.greedy:
             del fields["temperature"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -35,6 +35,18 @@ PUBLISHED_FILES = (
 )
 
 
+class StructuredSpec(Config):
+    """How a template changes for replies in JSON (`judge.reply_format`)."""
+
+    properties: dict[str, dict[str, Any]] = Field(min_length=1)
+    """The properties of the reply with their JSON schemas. All are required, in this order; the last one is the
+    verdict, so that the judge writes its analysis first."""
+    replace: dict[Language, dict[str, str]]
+    """Passages of the prompt on the text format, and what the prompt says in their place. The replies in the prompt's
+    examples are converted automatically."""
+    reminder: dict[Language, str] = Field(default_factory=dict)
+
+
 class TemplateSpec(Config):
     """A template's entry in the manifest."""
 
@@ -44,6 +56,8 @@ class TemplateSpec(Config):
     reminder: dict[Language, str] = Field(default_factory=dict)
     """One line on the format, which follows an unreadable reply in the same conversation; empty: the request is only
     repeated, as in the published code."""
+    structured: StructuredSpec | None = None
+    """None: the replies are always text."""
 
 
 class Labels(Config):
@@ -71,9 +85,12 @@ class Manifest(Config):
 
     @property
     def hashed_json(self) -> str:
-        """The manifest as JSON. Reminders came later: a manifest without any keeps its hash."""
-        without = {name: {"reminder"} for name, spec in self.templates.items() if not spec.reminder}
-        return self.model_dump_json(exclude={"templates": without} if without else None)
+        """The manifest as JSON. Reminders and schemas came later: a manifest without any keeps its hash."""
+        without = {
+            name: {field for field in ("reminder", "structured") if not getattr(spec, field)}
+            for name, spec in self.templates.items()
+        }
+        return self.model_dump_json(exclude={"templates": without} if any(without.values()) else None)
 
 
 def read_manifest(folder: Path, path: Path | None) -> Manifest:

@@ -72,12 +72,6 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, pa
         for name, spec in parsed.templates.items()
         for language, file in spec.files.items()
     }
-    # The published code parses the whole reply and repeats the same request.
-    if parsing == "strict":
-        templates = {
-            key: replace(template, reply_format=reward_reply_format(template, key[1], parsed))
-            for key, template in templates.items()
-        }
     escaper = None
     if parsed.escape_marks:
         # The escaper needs the headings of all templates, so it is added after they are read.
@@ -86,6 +80,12 @@ def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, pa
         phrases = [phrase for phrase in (parsed.nothing_relevant, parsed.no_statement) if phrase and not is_tag(phrase)]
         escaper = PromptEscaper(find_headings(texts), phrases)
         templates = {key: replace(template, escaper=escaper) for key, template in templates.items()}
+    # The published code parses the whole reply and repeats the same request.
+    if parsing == "strict":
+        templates = {
+            key: replace(template, reply_format=reward_reply_format(template, key[1], parsed))
+            for key, template in templates.items()
+        }
     return PromptSet(manifest=parsed, templates=templates, escaper=escaper, parsing=parsing)
 
 

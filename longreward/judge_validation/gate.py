@@ -36,6 +36,7 @@ KEY_SETTINGS = (
     "thinking_tokens",
     "length_field",
     "extra_body",
+    "reply_format",
 )
 
 

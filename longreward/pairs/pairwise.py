@@ -18,9 +18,11 @@ from longreward.chat_model import estimate_tokens
 from longreward.config import Config
 from longreward.judge import Judge, ParsedReply
 from longreward.judge.continuation import reply_format
+from longreward.judge.prompt_manifest import StructuredSpec
 from longreward.judge.prompt_template import PromptTemplate, read_prompt
 from longreward.judge.reply_parsing import LabelFormat, find_verdict
 from longreward.judge.reply_text import normalize_label
+from longreward.judge.structured_output import structured_template
 from longreward.judge.truncation import truncated_verdict
 from longreward.pairs.config import SelectionConfig
 from longreward.pairs.outcomes import (
@@ -50,6 +52,27 @@ REMINDERS: dict[Language, str] = {
     "Better: [[A]] or Better: [[B]] or Better: [[C]]",
     "zh": "你的回复没有按要求的格式给出结论。请只写一行，从以下三行中选一：更好：[[A]]，更好：[[B]]，更好：[[C]]",
 }
+STRUCTURED = StructuredSpec(
+    properties={"analysis": {"type": "string"}, "better": {"type": "string", "enum": ["A", "B", "C"]}},
+    replace={
+        "en": {
+            "in exactly one of these forms: Better: [[A]] where A": "as A where A",
+            "better, Better: [[B]] where B does, Better: [[C]] where neither does.": "better, B where B does, C where "
+            'neither does. Write both as JSON, in exactly this form: {"analysis": "…", "better": "C"}',
+        },
+        "zh": {
+            "严格用以下形式之一给出结论": "给出结论",
+            "A更好时写 更好：[[A]]，B更好时写 更好：[[B]]，": "A更好时写A，B更好时写B，",
+            "时写 更好：[[C]]。": '时写C。把分析和结论写成JSON，格式必须是：{"analysis": "…", "better": "C"}',
+        },
+    },
+    reminder={
+        "en": "Your reply is not in the required form. Write it again as JSON with a shorter analysis, in exactly this "
+        'form: {"analysis": "…", "better": "C"}; the verdict is A, B or C',
+        "zh": "你的回复不符合要求的格式。请缩短分析，重新写成JSON，"
+        '格式必须是：{"analysis": "…", "better": "C"}，结论为A、B或C',
+    },
+)
 _LABELS: dict[str, PairwiseVerdict] = {"a": "A", "b": "B", "c": "C", "tie": "C", "neither": "C", "平局": "C"}
 _LABEL_PREFIX = re.compile(r"^(?:answer|assistant|response|回答|答案) ?")
 _RESEMBLES_LABEL = re.compile(r"^[a-z]$|\b(?:tie|both|neither|better|worse)\b|^a\W+b|^b\W+a|或|好")
@@ -151,7 +174,9 @@ async def _compare(judge: Judge, context: str, first: Response, second: Response
 @cache
 def _prompt(language: Language) -> PromptTemplate:
     prompt = read_prompt(FOLDER / f"{language}.txt", name=TEMPLATE)
-    return replace(prompt, reply_format=reply_format(prompt.text, is_list=False, reminder=REMINDERS[language]))
+    derived = reply_format(prompt.text, is_list=False, reminder=REMINDERS[language])
+    structured = structured_template(prompt, STRUCTURED, language)
+    return replace(prompt, reply_format=replace(derived, structured=structured))
 
 
 def parse_better(text: str) -> PairwiseVerdict | None:

@@ -59,7 +59,7 @@ class LedgerTotals:
 def request_id(request: ChatRequest, *, judge: str, revision: str, extra: Mapping[str, Any]) -> str:
     """Return the SHA-256 of everything that affects the reply; `extra` holds further fields of the request body."""
     # Fields that were added later enter the hash only when they are set, so the ids of older requests stay valid.
-    optional: list[Any] = [request.system, request.top_logprobs, request.turns]
+    optional: list[Any] = [request.system, request.top_logprobs, request.turns, request.reply_format.schema]
     while optional and not optional[-1]:
         optional.pop()
     settings = json.dumps([judge, revision, request.max_tokens, extra, *optional], sort_keys=True)
