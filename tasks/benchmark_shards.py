@@ -1,6 +1,7 @@
 """Run benchmarks in shards: first each model's answers, then the verdicts on them."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,22 @@ async def judge_benchmark(
     config = run.params.benchmark
     judge_settings = judge_config(config, run.params.judge, benchmark.judge_options)
     summaries: dict[str, Summary] = {}
-    async with open_judge(judge_settings, ledger=ledger_file(), budget=budget) as judge:
+    async with AsyncExitStack() as stack:
+        judge = None
+        if benchmark.uses_judge:
+            judge = await stack.enter_async_context(open_judge(judge_settings, ledger=ledger_file(), budget=budget))
         for role in config.models:
             if role == "dpo" and benchmark.name == "mt_bench" and config.pairwise:
                 benchmark = open_benchmark("mt_bench", config, baseline=out / "mt_bench/model_answer/sft.jsonl")
             role_answers = answers[benchmark.name, role]
-            verdicts = await _judge_answers(run, benchmark, judge, role_answers, role)
+            verdicts = await _judge_answers(run, benchmark, judge, role_answers, role) if judge else []
             folder = out / benchmark.name / role
             write_rows(folder / "answers.jsonl", (dict(vars(answer)) for answer in role_answers))
             write_rows(folder / "verdicts.jsonl", (dict(vars(verdict)) for verdict in verdicts))
             benchmark.write_files(out, role_answers, verdicts, model=role)
             summaries[role] = benchmark.summarize(role_answers, verdicts, config.interval_options)
+        if judge is None:
+            return BenchmarkResult(benchmark.name, summaries, benchmark.max_score, official=benchmark.official)
         metrics = judge.metrics()
         run.log_metrics({f"{benchmark.name}/{name}": value for name, value in metrics.items()})
         run.log.info("%s: %s", benchmark.name, request_summary(judge.name, metrics))

@@ -32,6 +32,7 @@ from longreward.benchmarks.types import (
 from longreward.errors import PolicyError
 from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.policy import PROBE_EXAMPLE, Policy, PolicyTokenizer
+from longreward.models.policy_client import Prompt
 from longreward.models.served_policy import ServedPolicy, gather_requests, make_prompt, request_seed
 from longreward.utils.concurrency import with_progress
 
@@ -122,8 +123,14 @@ class ServedChatClient:
 
     async def _generate(self, request: GenerationRequest, prompt: "FittedPrompt") -> Completion:
         client, encoder = self._policy.client, self._policy.encoder
+        if request.chat:
+            rendered = make_prompt(self._policy, [vars(turn) for turn in prompt.turns], prompt.ids)
+        elif client.chat:  # the server tokenizes the text itself
+            rendered = Prompt({"prompt": prompt.turns[0].content})
+        else:
+            rendered = Prompt({"prompt": prompt.ids}, prompt.ids)
         [choice] = await client.complete(
-            make_prompt(self._policy, [vars(turn) for turn in prompt.turns], prompt.ids),
+            rendered,
             n=1,
             seed_for=lambda number: request_seed(request.seed, request.id, number),
             temperature=sampling_temperature(request),
@@ -184,11 +191,11 @@ class PromptFitter:
             turns = (*turns[:-1], self._truncate(turns[-1], request.max_prompt_tokens))
         truncated = turns != request.messages
         turns = turns if self._has_system_role else merge_system_turn(turns)
-        ids = self._ids(turns)
+        ids = self._ids(turns, request.chat)
         max_prompt_tokens = self._window - min(request.max_new_tokens, max(self._window // ANSWER_WINDOW_SHARE, 1))
         if len(ids) > max_prompt_tokens:
-            turns = self._truncate_longest(turns, max_prompt_tokens, request.id)
-            ids, truncated = self._ids(turns), True
+            turns = self._truncate_longest(turns, max_prompt_tokens, request)
+            ids, truncated = self._ids(turns, request.chat), True
         max_new_tokens = min(request.max_new_tokens, self._window - len(ids))
         # Benchmark scores can suffer from answers with less room than requested.
         if max_new_tokens < request.max_new_tokens and not self._warned:
@@ -200,19 +207,21 @@ class PromptFitter:
             )
         return FittedPrompt(turns, ids, max_new_tokens, truncated)
 
-    def _truncate_longest(self, turns: tuple[Message, ...], max_tokens: int, request_id: str) -> tuple[Message, ...]:
+    def _truncate_longest(
+        self, turns: tuple[Message, ...], max_tokens: int, request: GenerationRequest
+    ) -> tuple[Message, ...]:
         """Truncate the longest turn repeatedly until the conversation has at most `max_tokens` tokens."""
-        excess = initial_excess = len(self._ids(turns)) - max_tokens
+        excess = initial_excess = len(self._ids(turns, request.chat)) - max_tokens
         for _ in range(MAX_TRUNCATIONS):
             lengths = [self._encoder.count_tokens(turn.content) for turn in turns]
             longest = lengths.index(max(lengths))
             keep = max(lengths[longest] - excess, lengths[longest] // 4, 2)
             turns = (*turns[:longest], self._truncate(turns[longest], keep), *turns[longest + 1 :])
-            excess = len(self._ids(turns)) - max_tokens
+            excess = len(self._ids(turns, request.chat)) - max_tokens
             if excess <= 0:
                 return turns
         raise PolicyError(
-            f"conversation {request_id}: its {len(turns)} turns have {initial_excess:,} tokens more than the "
+            f"conversation {request.id}: its {len(turns)} turns have {initial_excess:,} tokens more than the "
             f"{max_tokens:,} that fit with the answer, and truncation did not help; raise policy.window if the model "
             "can, or leave the conversation out"
         )
@@ -225,7 +234,10 @@ class PromptFitter:
         half = max_tokens // 2
         return replace(turn, content=self._encoder.decode(ids[:half]) + self._encoder.decode(ids[len(ids) - half :]))
 
-    def _ids(self, turns: Sequence[Message]) -> list[int]:
+    def _ids(self, turns: Sequence[Message], chat: bool) -> list[int]:
+        if not chat:
+            [turn] = turns
+            return self._encoder.chat.encode_text(turn.content, add_special_tokens=True)
         return self._encoder.conversation_ids([vars(turn) for turn in turns])
 
 

@@ -1,14 +1,62 @@
 """Settings of the stage `benchmark`."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SetName
 from longreward.benchmarks.registry import BenchmarkName
+from longreward.benchmarks.types import LONGREWARD_TEMPERATURE
 from longreward.config import Config
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge.budget import BudgetConfig
 from longreward.judge.prompts import Parsing
+
+
+class LongBenchConfig(Config):
+    """LongBench with LongReward's protocol: twelve sets, its templates and its judge."""
+
+    sets: tuple[SetName, ...] | None = Field(default=None, min_length=1)
+    """Sets to run; null: all twelve."""
+
+    temperature: float = Field(default=LONGREWARD_TEMPERATURE, ge=0)
+    """Temperature of the answers (LongReward's code: 1.0)."""
+
+    @field_validator("sets")
+    @classmethod
+    def _check_sets(cls, sets: tuple[SetName, ...] | None) -> tuple[SetName, ...] | None:
+        return _check_names(sets, JUDGED_SETS, "benchmark.longbench_official runs the others")
+
+
+class LongBenchOfficialConfig(Config):
+    """LongBench by its authors' protocol: up to 21 sets, their templates, limits and metrics, and no judge."""
+
+    sets: tuple[SetName, ...] | None = Field(default=None, min_length=1)
+    """Sets to run; null: all 21, with `extended` the thirteen of LongBench-E."""
+
+    extended: bool = False
+    """LongBench-E: sets with evenly distributed lengths, and metrics by length."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """Temperature of the answers (LongBench: greedy)."""
+
+    chat_template: Literal["published", "always"] = "published"
+    """`published`: the few-shot and code sets are continued without the model's chat template, as LongBench does."""
+
+    @model_validator(mode="after")
+    def _check_sets(self) -> Self:
+        if self.extended:
+            _check_names(self.sets, EXTENDED_SETS, "LongBench-E has no others")
+        return self
+
+
+def _check_names(
+    sets: tuple[SetName, ...] | None, allowed: Sequence[SetName], advice: str
+) -> tuple[SetName, ...] | None:
+    if sets is not None and (others := [name for name in sets if name not in allowed]):
+        raise ValueError(f"{', '.join(others)} cannot run here; choose from {', '.join(allowed)}; {advice}")
+    return sets
 
 
 class BenchmarkConfig(Config):
@@ -23,6 +71,12 @@ class BenchmarkConfig(Config):
 
     facts: str | None = None
     """Questions for `factscore`, a jsonl file such as data/prepared/heldout.jsonl; null: the built-in questions."""
+
+    longbench: LongBenchConfig = LongBenchConfig()
+    """Settings of the benchmark `longbench`."""
+
+    longbench_official: LongBenchOfficialConfig = LongBenchOfficialConfig()
+    """Settings of the benchmark `longbench_official`."""
 
     models: tuple[Literal["sft", "dpo"], ...] = ("sft", "dpo")
     """Models to evaluate."""

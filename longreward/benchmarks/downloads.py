@@ -3,18 +3,19 @@
     fetch(Path("data/benchmarks"), only=["mt_bench"])
     locate_files("mt_bench", Path("data/benchmarks"))["question.jsonl"]
 
-`sources.yaml` lists all files with their addresses and SHA-256 checksums. A file without a known checksum is recorded
-in `files.lock.json` when it is first fetched, and checked against that later.
+`sources.yaml` lists all files with their addresses and SHA-256 checksums, or the id of their git blob. A file without a
+SHA-256 is recorded in `files.lock.json` when it is first fetched, and checked against that later.
 """
 
 import difflib
+import hashlib
 import json
 import logging
 import os
 import shutil
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -46,6 +47,8 @@ class Source(Config):
     addresses: tuple[str, ...]
     """Tried in order. Without an address the file has to be copied by hand."""
     sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    git_blob: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
+    """git's object id of the content, which identifies a file of a repository whose SHA-256 is not known."""
     size: str
     licence: str
     needed: bool = True
@@ -101,8 +104,10 @@ def read_sources(only: Sequence[str] = (), table: Path = SOURCES) -> tuple[Sourc
     )
 
 
-def locate_files(benchmark: str, folder: Path = FOLDER, table: Path = SOURCES) -> dict[str, Path]:
-    """Return the paths of a benchmark's files by their names. Contents are checked by `fetch`, not here.
+def locate_files(
+    benchmark: str, folder: Path = FOLDER, table: Path = SOURCES, *, names: Collection[str] | None = None
+) -> dict[str, Path]:
+    """Return the paths of a benchmark's files, or of those in `names`. Contents are checked by `fetch`, not here.
 
     Raises DataError if a needed file is missing, with its path, its checksum and how to get it.
     """
@@ -111,6 +116,8 @@ def locate_files(benchmark: str, folder: Path = FOLDER, table: Path = SOURCES) -
     checksums = recorded_checksums(folder)
     for source in read_sources([benchmark], table):
         for name in source.files:
+            if names is not None and name not in names:
+                continue
             path = folder / benchmark / name
             if path.is_file():
                 paths[name] = path
@@ -273,12 +280,25 @@ class _Fetcher:
             if fetched:
                 path.unlink()
             raise _FetchError(f"{source.key}: the content is not that of a {path.suffix} file ({size:,} bytes)")
+        if source.git_blob is not None and (blob := git_blob_id(path)) != source.git_blob:
+            if fetched:
+                path.unlink()
+            raise _FetchError(f"{source.key}: the content is the git blob {blob}, expected {source.git_blob}")
         checksum = sha256_file(path)
         # Read again: another process may have recorded other files.
         checksums = recorded_checksums(self.folder) | {source.key: checksum}
         with open_atomic(self.folder / LOCK_NAME) as file:
             file.write(json.dumps(dict(sorted(checksums.items())), indent=2) + "\n")
         return checksum
+
+
+def git_blob_id(path: Path) -> str:
+    """Return the id that git gives a file's content: the SHA-1 of a header and the bytes."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _extract(archive: Path, members: Sequence[str]) -> None:
@@ -301,6 +321,8 @@ def _describe(source: Source, path: Path, checksums: dict[str, str]) -> str:
     """Describe a missing file for copying by hand: path, checksum and address."""
     expected = source.sha256 or checksums.get(source.key)
     checksum = f"sha256 {expected}" if expected else "checksum unknown"
+    if expected is None and source.git_blob is not None:
+        checksum = f"git blob {source.git_blob}"
     archive = f"from {source.name}, " if source.members else ""
     address = source.addresses[0] if source.addresses else f"no known address: {source.what}"
     return f"{path} ({archive}{checksum}; {address})"

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from longreward.benchmarks.types import Benchmark
 
-BenchmarkName = Literal["longbench_chat", "longbench", "mt_bench", "alpaca_eval", "factscore"]
+BenchmarkName = Literal["longbench_chat", "longbench", "longbench_official", "mt_bench", "alpaca_eval", "factscore"]
 
 
 def benchmark_class(name: BenchmarkName) -> type[Benchmark[Any]]:
@@ -19,9 +19,13 @@ def benchmark_class(name: BenchmarkName) -> type[Benchmark[Any]]:
 
             return LongBenchChat
         case "longbench":
-            from longreward.benchmarks.longbench import LongBench
+            from longreward.benchmarks.longbench.benchmark import LongBench
 
             return LongBench
+        case "longbench_official":
+            from longreward.benchmarks.longbench.official import LongBenchOfficial
+
+            return LongBenchOfficial
         case "mt_bench":
             from longreward.benchmarks.mt_bench import MtBench
 

@@ -25,7 +25,8 @@ class BenchmarkResult:
     summaries: Mapping[str, Summary]
     max_score: float
     official: bool  # published cases and prompts, and not the offline judge
-    judge: str
+    judge: str | None = None
+    """None: the answers are compared with references."""
 
     def difference(self, options: IntervalOptions) -> DifferenceEstimate | None:
         """Return the mean score of the trained model minus the SFT model's, over cases that are scored for both."""
@@ -95,7 +96,8 @@ def markdown(report: BenchmarkReport) -> str:
 
 
 def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> str:
-    lines = [f"## {result.name}", "", f"Judge: {result.judge}.", ""]
+    judge = f"Judge: {result.judge}." if result.judge else "No judge: answers are compared with references."
+    lines = [f"## {result.name}", "", judge, ""]
     if not result.official:
         lines[2] += (
             " Cases, prompts or judge are not the published ones, so that scores are not comparable to published ones."

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.downloads import locate_files
+from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SETS
 from longreward.benchmarks.registry import BenchmarkName, benchmark_class
 from longreward.benchmarks.types import Benchmark, JudgeOptions
+from longreward.errors import DataError
 from longreward.judge.config import JudgeConfig
 
 
@@ -22,16 +24,37 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
     `paths` are further arguments of its constructor.
     """
     files: dict[str, Path] = {}
-    if name == "factscore":  # has no published files, only questions of one's own
-        files = {"cases.jsonl": Path(config.facts)} if config.facts else {}
-    elif config.files is not None:
-        files = locate_files(name, Path(config.files))
-        if name == "longbench":
-            files["data"] = files["data/qasper.jsonl"].parent
+    options: dict[str, Any] = dict(paths)
+    match name:
+        case "factscore":  # has no published files, only questions of one's own
+            files = {"cases.jsonl": Path(config.facts)} if config.facts else {}
+        case "longbench" | "longbench_official":
+            options |= dict(getattr(config, name))
+            files = _locate_longbench(name, config)
+        case _ if config.files is not None:
+            files = locate_files(name, Path(config.files))
     benchmark = benchmark_class(name)
-    arguments = {argument: files[file] for argument, file in benchmark.files.items() if file in files} | paths
+    options |= {argument: files[file] for argument, file in benchmark.files.items() if file in files}
     construct: Callable[..., Benchmark[Any]] = benchmark
-    return construct(**arguments, max_new_tokens=config.max_new_tokens, parsing=config.parsing)
+    return construct(**options, max_new_tokens=config.max_new_tokens, parsing=config.parsing)
+
+
+def _locate_longbench(name: Literal["longbench", "longbench_official"], config: BenchmarkConfig) -> dict[str, Path]:
+    """Return the files of the configured sets; both protocols share them."""
+    if config.files is None:
+        return {}
+    official, suffix = config.longbench_official, ""
+    sets = config.longbench.sets or JUDGED_SETS
+    if name == "longbench_official":
+        suffix = "_e" if official.extended else ""
+        sets = official.sets or (EXTENDED_SETS if official.extended else (*SETS,))
+    data = [f"data/{dataset}{suffix}.jsonl" for dataset in sets]
+    others = [file for file in benchmark_class(name).files.values() if file != "data"]
+    try:
+        files = locate_files("longbench", Path(config.files), names=[*data, *others])
+    except DataError as error:
+        raise DataError(f"{error}\nTo run some sets only, list them in benchmark.{name}.sets") from None
+    return {**files, "data": files[data[0]].parent}
 
 
 def judge_config(config: BenchmarkConfig, judge: JudgeConfig, options: JudgeOptions) -> JudgeConfig:

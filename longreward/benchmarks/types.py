@@ -53,6 +53,8 @@ class GenerationRequest:
     seed: int = 0
     max_prompt_tokens: int | None = None
     """A longer last turn is truncated in the middle: its first and last halves remain."""
+    chat: bool = True
+    """False: the model continues the text of the only turn as it is, without its chat template."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +251,8 @@ class Benchmark(ABC, Generic[C]):
     """The names in `sources.yaml` of the constructor's arguments; files that are not there keep the default."""
     max_score: ClassVar[float]
     judge_options: ClassVar[JudgeOptions]
+    uses_judge: ClassVar[bool] = True
+    """False: answers are compared with references, and `judge_answer` returns no verdict."""
     cases: Sequence[C]
     official: bool
     """Whether cases and judge prompts are the published ones. Otherwise scores are not comparable to published ones."""

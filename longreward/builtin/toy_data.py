@@ -4,16 +4,19 @@
 
 The corpus's generator makes them from documents that are in no training data. LongBench-Chat has longer documents and
 three example answers with scores by the share of right facts; LongBench has a few records of one data set of each
-class. AlpacaEval's instructions contain a short register with their question, and the baseline's answers some of its
-facts; its `df_gamed.csv` is random, so that the length-controlled win rate can be computed.
+class, and for LongBench's own protocol one with each metric. AlpacaEval's instructions contain a short register with
+their question, and the baseline's answers some of its facts; its `df_gamed.csv` is random, so that the
+length-controlled win rate can be computed.
 """
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from longreward.builtin.documents import make_document
+from longreward.builtin.documents import THEMES, make_document
+from longreward.builtin.grammar import RELATIONS
 from longreward.builtin.questions import format_question, gold_answer, sample_questions, with_wrong_value
 from longreward.utils.jsonl import to_line
 
@@ -24,6 +27,17 @@ LONGBENCH_TEMPLATES = {
     "hotpotqa": "{context}\n\n{input}",
     "multi_news": "{context}\n\nWhat did the members of this society do, and when was it?",
 }
+OFFICIAL_TEMPLATES = {
+    "multifieldqa_en": "{context}\n\nReply with the value alone.\n\n{input}",
+    "multi_news": "{context}\n\nWhat did the members of this society do, and when was it?",
+    "trec": "Name the topic of the last question.\n\n{context}\n{input}",
+    "passage_count": "{context}\n\nHow many different passages are there, without repetitions? Reply with the number.",
+    "passage_retrieval_en": "{context}\n\nWhich paragraph says this? {input}\n\nReply like this: Paragraph 2.",
+    "lcc": "Continue the code.\n{context}Next line:\n",
+}
+OFFICIAL_LIMITS = dict.fromkeys(OFFICIAL_TEMPLATES, 32) | {"multi_news": 256}
+LongBenchRow = tuple[str, str, list[str], list[str] | None]
+"""Input, context, references and the labels of a classification."""
 GAMED_COLUMNS = ("index", "model", "preference", "std_delta_len", "instruction_difficulty", "not_gamed_baseline")
 
 
@@ -31,6 +45,7 @@ def write_toy_data(folder: Path) -> None:
     """Write the files of all toy benchmarks to `folder`."""
     _write_longbench_chat(folder / "longbench_chat")
     _write_longbench(folder / "longbench")
+    _write_longbench_official(folder / "longbench_official")
     _write_alpaca_eval(folder / "alpaca_eval")
     _write_factscore(folder / "factscore")
 
@@ -74,20 +89,60 @@ def _write_longbench(folder: Path) -> None:
         summary = gold_answer([first_facts[name] for name in document.people])
         rows["multi_news"].append(("", document.text, [summary]))
     for name, name_rows in rows.items():
-        records = [
-            {
-                "input": query,
-                "context": context,
-                "answers": answers,
-                "length": len(context.split()),
-                "dataset": name,
-                "language": "en",
-                "all_classes": None,
-                "_id": f"{name}-{number}",
-            }
-            for number, (query, context, answers) in zip(numbers, name_rows, strict=True)
-        ]
-        _write(folder / f"{name}.jsonl", "".join(map(to_line, records)))
+        _write_longbench_set(folder, name, [(*row, None) for row in name_rows])
+
+
+def _write_longbench_official(folder: Path) -> None:
+    """Write one set with each of LongBench's metrics, with their templates and limits."""
+    _write_json(folder / "dataset2prompt.json", OFFICIAL_TEMPLATES)
+    _write_json(folder / "dataset2maxlen.json", OFFICIAL_LIMITS)
+    rows: dict[str, list[LongBenchRow]] = {name: [] for name in OFFICIAL_TEMPLATES}
+    for number in range(1, LONGBENCH_RECORDS + 1):
+        document = make_document(f"longbench-official-{number}")
+        rng = random.Random(f"longreward longbench-official {number}")
+        fact, *others = rng.sample(document.facts, 6)
+        rows["multifieldqa_en"].append((format_question([fact]), document.text, [fact.value], None))
+        first_facts = {fact.subject: fact for fact in reversed(document.facts)}
+        summary = gold_answer([first_facts[name] for name in document.people])
+        rows["multi_news"].append(("", document.text, [summary], None))
+        topics = [RELATIONS[example.relation].theme for example in (fact, *others)]
+        questions = [f"Question: {format_question([example])}\nTopic:" for example in (fact, *others)]
+        examples = "\n".join(map("{} {}".format, questions[1:], topics[1:]))
+        rows["trec"].append((questions[0], examples, [topics[0]], [*THEMES]))
+        paragraphs = document.text.split("\n\n")
+        repeated = [*paragraphs, *rng.choices(paragraphs, k=number)]
+        rng.shuffle(repeated)
+        rows["passage_count"].append(("", _number_paragraphs(repeated), [str(len(set(paragraphs)))], None))
+        index = next(index for index, text in enumerate(paragraphs, start=1) if fact.sentence[:-1] in text)
+        rows["passage_retrieval_en"].append(
+            (fact.sentence, _number_paragraphs(paragraphs), [f"Paragraph {index}"], None)
+        )
+        names = [name.split()[0].lower() for name in document.people]
+        code = "".join(f'values["{name}"] = read("{name}")\n' for name in names)
+        rows["lcc"].append(("", code, [f'values["{names[0]}"] = read("{names[0]}")'], None))
+    for name, name_rows in rows.items():
+        _write_longbench_set(folder, name, name_rows)
+
+
+def _number_paragraphs(texts: Sequence[str]) -> str:
+    return "\n\n".join(f"Paragraph {number}: {text}" for number, text in enumerate(texts, start=1))
+
+
+def _write_longbench_set(folder: Path, name: str, rows: Sequence[LongBenchRow]) -> None:
+    records = [
+        {
+            "input": query,
+            "context": context,
+            "answers": answers,
+            "length": len(context.split()),
+            "dataset": name,
+            "language": "en",
+            "all_classes": labels,
+            "_id": f"{name}-{number}",
+        }
+        for number, (query, context, answers, labels) in enumerate(rows, start=1)
+    ]
+    _write(folder / f"{name}.jsonl", "".join(map(to_line, records)))
 
 
 def _write_alpaca_eval(folder: Path) -> None:

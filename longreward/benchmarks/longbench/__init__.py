@@ -1,6 +1,1 @@
-"""LongBench: twelve sets of questions and summaries, scored by LongReward's judge and by LongBench's own metrics."""
-
-from longreward.benchmarks.longbench.benchmark import LongBench
-from longreward.benchmarks.longbench.data import SETS, LongBenchCase, SetName
-
-__all__ = ["SETS", "LongBench", "LongBenchCase", "SetName"]
+"""LongBench: twelve of its sets with LongReward's judge, or all 21 by its authors' protocol without a judge."""

@@ -12,20 +12,22 @@ Scores are from 0 to 1 in the files and from 0 to 100 in the metrics.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from longreward.benchmarks.judge_prompts import SYSTEM, load_builtin_prompt, parse_marked_prompt
-from longreward.benchmarks.longbench.data import (
-    CLASSES,
+from longreward.benchmarks.longbench.data import LongBenchCase, read_cases
+from longreward.benchmarks.longbench.metrics import automatic_metric, metric_name
+from longreward.benchmarks.longbench.sets import (
+    JUDGED_CLASSES,
+    JUDGED_SETS,
     MAX_RATING,
     SETS,
     Grading,
-    LongBenchCase,
     SetName,
-    read_cases,
+    class_weights,
 )
-from longreward.benchmarks.longbench.metrics import automatic_metric, metric_name
 from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.published_formats import (
     first_number_in_last_brackets,
@@ -34,6 +36,7 @@ from longreward.benchmarks.published_formats import (
     write_json,
 )
 from longreward.benchmarks.types import (
+    LONGREWARD_TEMPERATURE,
     TOY_DATA,
     Answer,
     Benchmark,
@@ -77,6 +80,8 @@ class LongBench(Benchmark[LongBenchCase]):
         folder: Path = TOY,
         templates: Path = TOY / "dataset2prompt.json",
         judge_code: Path | None = None,
+        sets: Sequence[SetName] | None = None,
+        temperature: float = LONGREWARD_TEMPERATURE,
         max_new_tokens: int | None = None,
         parsing: Parsing = "strict",
     ) -> None:
@@ -84,19 +89,21 @@ class LongBench(Benchmark[LongBenchCase]):
 
         Args:
             folder: Contains `<set>.jsonl` for some or all sets.
+            sets: The sets to run; default: all judged sets that `folder` contains.
             templates: The published `dataset2prompt.json`.
             judge_code: LongReward's `3_eval.py`, which contains the judge's prompts; default: the built-in prompts.
         """
-        self.cases = read_cases(folder, templates)
+        self.cases = read_cases(folder, templates, sets)
         self.prompts = load_prompts(judge_code)
         self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
-        self._max_new_tokens = max_new_tokens
+        self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}
         self.official = folder != TOY and all(prompt.official for prompt in self.prompts.values())
 
     def request(self, case: LongBenchCase) -> GenerationRequest:
-        return longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)
+        request = longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)
+        return replace(request, temperature=self._temperature)
 
     async def judge_answer(self, judge: Judge, case: LongBenchCase, answer: Answer) -> list[Verdict]:
         """Grade one answer against each reference."""
@@ -138,7 +145,7 @@ class LongBench(Benchmark[LongBenchCase]):
         `set/<set>/f1` or `set/<set>/rouge_l`, and their mean over the sets, `automatic`."""
         cases = self._cases_by_id
         # Only sets with answers take part, so that a subset of the sets can be measured.
-        sets = [name for name in SETS if any(cases[answer.case_id].dataset == name for answer in answers)]
+        sets = [name for name in JUDGED_SETS if any(cases[answer.case_id].dataset == name for answer in answers)]
         judged: dict[SetName, list[Observation]] = {name: [] for name in sets}
         automatic: dict[SetName, list[Observation]] = {name: [] for name in sets}
         unscored = dict.fromkeys(sets, 0)
@@ -153,7 +160,7 @@ class LongBench(Benchmark[LongBenchCase]):
             automatic[case.dataset].append((case.id, SCALE * value))
 
         groups = {"score": sets}
-        for class_name in CLASSES:
+        for class_name in JUDGED_CLASSES:
             if members := [name for name in sets if SETS[name].class_name == class_name]:
                 groups[f"class/{class_name}"] = members
         groups |= {f"set/{name}": [name] for name in sets}
@@ -246,17 +253,6 @@ def best_score(verdicts: Iterable[Verdict]) -> float | None:
     return max((max(0.0, verdict.value) for verdict in verdicts if verdict.value is not None), default=None)
 
 
-def class_weights(sets: Sequence[SetName]) -> dict[str, float]:
-    """Return the weight of each set in the mean over classes of the mean over their sets.
-
-    >>> class_weights(["qasper", "hotpotqa", "musique"])
-    {'qasper': 0.5, 'hotpotqa': 0.25, 'musique': 0.25}
-    """
-    sizes = {class_name: sum(SETS[name].class_name == class_name for name in sets) for class_name in CLASSES}
-    classes = sum(size > 0 for size in sizes.values())
-    return {name: 1 / classes / sizes[SETS[name].class_name] for name in sets}
-
-
 def _by_case(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
     groups: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
@@ -266,14 +262,14 @@ def _by_case(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
 
 def _mean_scores(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     scores: dict[SetName, dict[str, Any]] = {}
-    for name in SETS:
+    for name in JUDGED_SETS:
         values = [row["score"] for row in scored if row["dataset"] == name]
         if values:  # the published code writes 0 for a set without an answer
             answered = sum(row["dataset"] == name for row in rows)
             scores[name] = {"gpt_score": _mean(values), "finish": len(values) == answered}
     by_class = {
         class_name: [score["gpt_score"] for name, score in scores.items() if SETS[name].class_name == class_name]
-        for class_name in CLASSES
+        for class_name in JUDGED_CLASSES
     }
     return {
         "scores": scores,

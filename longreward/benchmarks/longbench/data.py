@@ -1,72 +1,24 @@
-"""LongBench's twelve sets and their records.
+"""The records of LongBench's sets.
 
     qasper.jsonl          {"input": "What is …?", "context": "…", "answers": ["…"], "dataset": "qasper", …}
     dataset2prompt.json   {"qasper": "{context}\\n\\n{input}", …}
 
-The template of a set is filled with a record. The text after its last blank line is the query, the text before it the
-context; the model's prompt is both with a blank line between.
+The template of a set is filled with a record. LongReward's evaluation, which judges the first three classes, splits the
+result: the text after its last blank line is the query, the text before it the context; the model's prompt is both with
+a blank line between.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
+from longreward.benchmarks.longbench.sets import JUDGED_SETS, SetName
 from longreward.benchmarks.published_formats import parse_text, parse_texts, read_json
 from longreward.errors import DataError
 from longreward.utils.jsonl import Row, RowError, read_records
 
-SetName = Literal[
-    "narrativeqa",
-    "qasper",
-    "multifieldqa_en",
-    "multifieldqa_zh",
-    "hotpotqa",
-    "2wikimqa",
-    "musique",
-    "dureader",
-    "gov_report",
-    "qmsum",
-    "multi_news",
-    "vcsum",
-]
-ClassName = Literal["single_doc_qa", "multi_doc_qa", "summarization"]
-AutomaticMetric = Literal["f1", "rouge_l"]
-Grading = Literal["qa", "summary"]
-
-
-@dataclass(frozen=True)
-class LongBenchSet:
-    """One set of LongBench."""
-
-    class_name: ClassName
-    metric: AutomaticMetric
-    chinese: bool
-
-    @property
-    def grading(self) -> Grading:
-        """Whether the judge grades it as an answer (1 to 3) or as a summary (1 to 5)."""
-        return "summary" if self.class_name == "summarization" else "qa"
-
-
-SETS: dict[SetName, LongBenchSet] = {
-    "narrativeqa": LongBenchSet("single_doc_qa", "f1", False),
-    "qasper": LongBenchSet("single_doc_qa", "f1", False),
-    "multifieldqa_en": LongBenchSet("single_doc_qa", "f1", False),
-    "multifieldqa_zh": LongBenchSet("single_doc_qa", "f1", True),
-    "hotpotqa": LongBenchSet("multi_doc_qa", "f1", False),
-    "2wikimqa": LongBenchSet("multi_doc_qa", "f1", False),
-    "musique": LongBenchSet("multi_doc_qa", "f1", False),
-    "dureader": LongBenchSet("multi_doc_qa", "rouge_l", True),
-    "gov_report": LongBenchSet("summarization", "rouge_l", False),
-    "qmsum": LongBenchSet("summarization", "rouge_l", False),
-    "multi_news": LongBenchSet("summarization", "rouge_l", False),
-    "vcsum": LongBenchSet("summarization", "rouge_l", True),
-}
-CLASSES: tuple[ClassName, ...] = get_args(ClassName)
-MAX_RATING: dict[Grading, int] = {"qa": 3, "summary": 5}  # the lowest rating is 1
 _SLOT = re.compile(r"\{(?:context|input)\}")
 
 
@@ -94,37 +46,54 @@ class LongBenchCase:
         return f"{self.context}\n\n{self.query}"
 
 
-def read_cases(folder: Path, templates: Path) -> tuple[LongBenchCase, ...]:
-    """Read the records of all sets whose `<set>.jsonl` is in `folder`, in the order of `SETS`. Raises DataError."""
-    names = [name for name in SETS if (folder / f"{name}.jsonl").is_file()]
-    if not names:
-        files = ", ".join(f"{name}.jsonl" for name in SETS)
-        raise DataError(f"{folder} contains none of LongBench's files ({files})")
-    rows = read_json(templates)
+def read_cases(folder: Path, templates: Path, sets: Sequence[SetName] | None = None) -> tuple[LongBenchCase, ...]:
+    """Read the records of `sets`, by default of all judged sets whose `<set>.jsonl` is in `folder`.
+
+    Raises DataError for a missing or malformed file.
+    """
     cases: list[LongBenchCase] = []
-    for name in names:
-        template = rows.get(name) if isinstance(rows, Mapping) else None
-        if not isinstance(template, str) or "{context}" not in template or "\n\n" not in template:
+    for name in present_sets(folder, JUDGED_SETS) if sets is None else sets:
+        template = read_template(templates, name)
+        if "\n\n" not in template:
             raise DataError(
-                f"{templates}: the template of {name} is {template!r}, expected a text with {{context}} and a blank "
-                "line before the query"
+                f"{templates}: the template of {name} is {template!r}, expected a blank line before the query"
             )
         parsed = read_records(folder / f"{name}.jsonl", partial(_parse_case, name=name, template=template))
         cases += (replace(case, number=number) for number, case in enumerate(parsed, start=1))
     return tuple(cases)
 
 
+def present_sets(folder: Path, sets: Sequence[SetName], suffix: str = "") -> list[SetName]:
+    """Return those of the sets whose `<set><suffix>.jsonl` is in `folder`. Raises DataError if there is none."""
+    names = [name for name in sets if (folder / f"{name}{suffix}.jsonl").is_file()]
+    if not names:
+        files = ", ".join(f"{name}{suffix}.jsonl" for name in sets)
+        raise DataError(f"{folder} contains none of LongBench's files ({files})")
+    return names
+
+
+def read_template(templates: Path, name: SetName) -> str:
+    """Return the prompt template of a set. Raises DataError if there is none, or if it has no {context}."""
+    rows = read_json(templates)
+    template = rows.get(name) if isinstance(rows, Mapping) else None
+    if not isinstance(template, str) or "{context}" not in template:
+        raise DataError(f"{templates}: the template of {name} is {template!r}, expected a text with {{context}}")
+    return template
+
+
+def substitute_slots(template: str, *, context: str, query: str) -> str:
+    """Return the template with `{context}` and `{input}` filled in one pass, so that `{input}` in a document stays."""
+    values = {"{context}": context, "{input}": query}
+    return _SLOT.sub(lambda match: values[match.group()], template)
+
+
 def fill_template(template: str, *, context: str, query: str) -> tuple[str, str]:
     """Return context and query of the filled template: the texts before and after its last blank line.
-
-    Both slots are filled in one pass, so that `{input}` in a document stays as it is.
 
     >>> fill_template("News:\\n{context}\\n\\nSum it up.", context="One.\\n\\nTwo.", query="")
     ('News:\\nOne.\\n\\nTwo.', 'Sum it up.')
     """
-    values = {"{context}": context, "{input}": query}
-    filled = _SLOT.sub(lambda match: values[match.group()], template)
-    before, _, after = filled.rpartition("\n\n")
+    before, _, after = substitute_slots(template, context=context, query=query).rpartition("\n\n")
     return before, after.strip()
 
 

@@ -1,4 +1,5 @@
-"""LongBench's own metrics, which need no judge: F1 over words, and ROUGE-L as in the package `rouge` 1.0.1.
+"""LongBench's own metrics, which need no judge: F1 over words, ROUGE-L as in the package `rouge` 1.0.1, and those of
+the few-shot, synthetic and code sets.
 
 Chinese is split into words by `jieba`, as in LongBench, if it is installed. Otherwise every character is a word and
 the metric's name says so (`f1_by_character`): the two are not comparable.
@@ -8,11 +9,14 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
 from functools import cache
 from importlib import import_module
 
-from longreward.benchmarks.longbench.data import LongBenchSet
+from longreward.benchmarks.longbench.sets import LongBenchSet
 
+_INTEGER = re.compile(r"\d+")
+_PARAGRAPH = re.compile(r"(?:Paragraph |段落)(\d+)")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 _CHINESE_PUNCTUATION = (  # LongBench's own list: it lacks 《, which therefore stays
     "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、"
@@ -27,16 +31,35 @@ def metric_name(dataset: LongBenchSet) -> str:
     return dataset.metric if not dataset.chinese or _jieba() is not None else f"{dataset.metric}_by_character"
 
 
-def automatic_metric(dataset: LongBenchSet, answer: str, references: Sequence[str]) -> float:
-    """Return the set's metric from 0 to 1: the best value over the references."""
-    if dataset.metric == "f1":
-        metric = chinese_f1 if dataset.chinese else f1
-    else:
-        metric = rouge_l
-        if dataset.chinese:
-            split = _jieba() or list
-            answer, references = " ".join(split(answer)), [" ".join(split(reference)) for reference in references]
-    return max(metric(answer, reference) for reference in references)
+def automatic_metric(
+    dataset: LongBenchSet, answer: str, references: Sequence[str], labels: Sequence[str] = ()
+) -> float:
+    """Return the set's metric from 0 to 1: the best value over the references.
+
+    Args:
+        labels: All classes of a classification set.
+    """
+    return max(_metric(dataset, answer, reference, labels) for reference in references)
+
+
+def _metric(dataset: LongBenchSet, answer: str, reference: str, labels: Sequence[str]) -> float:
+    match dataset.metric:
+        case "f1":
+            return chinese_f1(answer, reference) if dataset.chinese else f1(answer, reference)
+        case "rouge_l":
+            if dataset.chinese:
+                split = _jieba() or list
+                answer, reference = " ".join(split(answer)), " ".join(split(reference))
+            return rouge_l(answer, reference)
+        case "classification":
+            return classification_accuracy(answer, reference, labels)
+        case "count":
+            return number_precision(answer, reference)
+        case "retrieval":
+            paragraph = _PARAGRAPH.search(reference)
+            return number_precision(answer, paragraph[1]) if paragraph else 0.0
+        case "code_similarity":
+            return code_similarity(answer, reference)
 
 
 def f1(answer: str, reference: str) -> float:
@@ -71,6 +94,50 @@ def rouge_l(answer: str, reference: str) -> float:
     recall = len(common) / len({word for sentence in reference_sentences for word in sentence})
     precision = len(common) / len({word for sentence in answer_sentences for word in sentence})
     return 2 * precision * recall / (precision + recall + 1e-8)
+
+
+def classification_accuracy(answer: str, reference: str, labels: Sequence[str]) -> float:
+    """Return 1 over the number of labels that the answer names, if the reference is one of them, otherwise 0.
+
+    A label that is contained in the reference does not count.
+
+    >>> labels = ["Date", "City", "City or town"]
+    >>> classification_accuracy("Type: City or town", "City or town", labels)
+    1.0
+    >>> classification_accuracy("Date or City", "Date", labels)
+    0.5
+    """
+    named = [label for label in labels if label in answer]
+    for label in named:  # as published: removing a label while iterating leaves out the one behind it
+        if label in reference and label != reference:
+            named.remove(label)
+    return 1 / len(named) if reference in named else 0.0
+
+
+def number_precision(answer: str, number: str) -> float:
+    """Return the share of the numbers in the answer that are `number`; 0 without any.
+
+    >>> number_precision("Paragraph 3, or 7", "3")
+    0.5
+    """
+    numbers = _INTEGER.findall(answer)
+    return numbers.count(number) / len(numbers) if numbers else 0.0
+
+
+def code_similarity(answer: str, reference: str) -> float:
+    """Return the similarity of the answer's first line of code to the reference.
+
+    As the package `fuzzywuzzy` computes it without `python-Levenshtein`: twice the characters of all matching blocks,
+    by the characters of both. Lines with a backtick, `#` or `//` are not code.
+
+    >>> code_similarity("```python\\nreturn a + b", "return a + c")
+    0.92
+    """
+    lines = answer.lstrip("\n").split("\n")
+    code = next((line for line in lines if not any(mark in line for mark in ("`", "#", "//"))), "")
+    if code == reference:
+        return 1.0
+    return round(100 * SequenceMatcher(None, code, reference).ratio()) / 100
 
 
 def _overlap(answer: Sequence[str], reference: Sequence[str]) -> float:

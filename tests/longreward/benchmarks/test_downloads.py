@@ -95,7 +95,7 @@ def test_all_addresses_in_table_pinned() -> None:
     for address in (address for source in sources for address in source.addresses):
         assert address.startswith(("https://raw.githubusercontent.com/", "https://huggingface.co/datasets/"))
         assert not any(f"/{branch}/" in address for branch in ("main", "master", "HEAD"))
-    assert [len(source.files) for source in sources if source.name == "data.zip"] == [12]
+    assert [len(source.files) for source in sources if source.name == "data.zip"] == [21 + 13]
 
 
 def test_unknown_benchmark_suggests_nearest_name() -> None:
@@ -129,6 +129,24 @@ def test_unknown_checksum_recorded_and_enforced(
     assert result.status == "failed"
     assert sha256(ANSWERS) in result.reason
     assert not (folder / "bench/answers.txt").exists()
+
+
+def test_git_blob_identifies_file_without_checksum(
+    tmp_path: Path, server: Server, write_table: Callable[..., Path]
+) -> None:
+    blob = hashlib.sha1(b"blob 8\0" + ANSWERS).hexdigest()  # as `git hash-object` computes it
+    table = write_table()
+    rows = json.loads(table.read_text())
+    rows["bench"]["answers.txt"]["git_blob"] = blob
+    table.write_text(json.dumps(rows))
+    result = fetch_all(tmp_path / "files", table)["answers.txt"]
+    assert (result.status, result.recorded_sha256) == ("fetched", sha256(ANSWERS))
+    server.files["/bench/answers.txt"] = b"others!\n"
+    result = fetch_all(tmp_path / "other", table)["answers.txt"]
+    assert result.status == "failed"
+    assert f"expected {blob}" in result.reason
+    assert not (tmp_path / "other/bench/answers.txt").exists()
+    assert not (tmp_path / "other/files.lock.json").exists()
 
 
 def test_wrong_content_rejected(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from benchmark_doubles import make_answer, open_scripted_judge
 from child_server import offline_judge_server
 
-from longreward.benchmarks.longbench import LongBench
+from longreward.benchmarks.longbench.benchmark import LongBench
 from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.judge import Judge, JudgeConfig, open_judge

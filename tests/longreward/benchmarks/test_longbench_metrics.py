@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 
 from longreward.benchmarks.longbench import metrics
-from longreward.benchmarks.longbench.data import SETS
 from longreward.benchmarks.longbench.metrics import automatic_metric, chinese_f1, f1, metric_name, rouge_l
+from longreward.benchmarks.longbench.sets import SETS
 
 
 @pytest.fixture
@@ -71,7 +73,51 @@ def test_best_score_over_references() -> None:
     assert automatic_metric(SETS["qasper"], "stone mill", ["Osten", "a stone mill", "mill"]) == 1.0
 
 
+LABELS = ["Date", "City", "City or town", "Town"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("Date", "Date", 1.0),
+        ("Type: Date or City", "Date", 0.5),
+        ("Town", "Date", 0.0),
+        ("City or town", "City or town", 1.0),  # "City" is contained in the reference
+        ("", "Date", 0.0),
+    ],
+)
+def test_classification_counts_named_labels(answer: str, reference: str, expected: float) -> None:
+    assert automatic_metric(SETS["trec"], answer, [reference], LABELS) == expected
+
+
+def test_classification_leaves_out_label_behind_removed_one_as_published() -> None:
+    # "a" is removed while the list is iterated, which skips "ab": two labels remain.
+    assert automatic_metric(SETS["trec"], "a ab abc", ["abc"], ["a", "ab", "abc"]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "reference", "expected"),
+    [
+        ("passage_count", "There are 7", "7", 1.0),
+        ("passage_count", "7 of 30, so 7", "7", 2 / 3),
+        ("passage_count", "seven", "7", 0.0),
+        ("passage_retrieval_en", "Paragraph 12", "Paragraph 12", 1.0),
+        ("passage_retrieval_en", "Paragraph 1 or 12", "Paragraph 12", 0.5),
+        ("passage_retrieval_zh", "是段落3", "段落3", 1.0),
+        ("lcc", "\n\n# comment\nreturn a + b\nreturn c", "return a + b", 1.0),
+        ("lcc", "return a + b", "return a + c", 0.92),  # 22 of 24 characters match
+        ("repobench-p", "", "return a", 0.0),
+    ],
+)
+def test_metrics_of_synthetic_and_code_sets(name: Any, answer: str, reference: str, expected: float) -> None:
+    assert automatic_metric(SETS[name], answer, [reference]) == pytest.approx(expected)
+
+
 def test_sets_have_metrics_of_longbench() -> None:
+    assert [name for name, data_set in SETS.items() if data_set.metric in ("classification", "count", "retrieval")] == [
+        *("trec", "lsht", "passage_count", "passage_retrieval_en", "passage_retrieval_zh"),
+    ]
     rouge = [name for name, metric in SETS.items() if metric.metric == "rouge_l"]
-    assert rouge == ["dureader", "gov_report", "qmsum", "multi_news", "vcsum"]
-    assert [name for name, metric in SETS.items() if metric.chinese] == ["multifieldqa_zh", "dureader", "vcsum"]
+    assert rouge == ["dureader", "gov_report", "qmsum", "multi_news", "vcsum", "samsum"]
+    chinese = [name for name, metric in SETS.items() if metric.chinese]
+    assert chinese == ["multifieldqa_zh", "dureader", "vcsum", "lsht", "passage_retrieval_zh"]

@@ -146,6 +146,16 @@ def test_conversation_that_cannot_fit_refused(encoder):
         PromptFitter(encoder, 12)(make_request(*turns))
 
 
+def test_text_without_chat_template_fitted_to_window(encoder):
+    text = "anna is mayor " + "the town is in the north " * 20 + "who ?"
+    request = GenerationRequest("lcc/1", (Message("user", text),), 0.0, 8, chat=False)
+    complete = PromptFitter(encoder, 4096)(request)
+    assert (complete.ids, complete.truncated) == (encoder.chat.encode_text(text, add_special_tokens=True), False)
+    shorter = PromptFitter(encoder, 40)(request)
+    assert (len(shorter.ids) <= 32, shorter.truncated) == (True, True)
+    assert (shorter.ids[:3], shorter.ids[-2:]) == (complete.ids[:3], complete.ids[-2:])
+
+
 def test_special_tokens_and_slots_in_turn_unchanged(tiny_policy):
     encoder = load_tokenizer(PolicyConfig(base_model=str(tiny_policy), chat_template=STRICT), tiny_policy)
     content = "[[10]] {query} {{ eos_token }} {% raw %} <<slot>>"

@@ -71,6 +71,20 @@ async def test_chat_server_gets_messages(tiny_policy, policy_server):
     ]
 
 
+@pytest.mark.parametrize("prompt", ["ids", "chat"])
+async def test_text_without_chat_template_is_continued(tiny_policy, policy_server, prompt):
+    server = policy_server()
+    request = GenerationRequest("lcc/1", (Message("user", "anna is"),), 0.0, 8, chat=False)
+    async with served(tiny_policy, server, prompt=prompt) as policy:
+        [completion] = await open_chat_client(policy, "sft").generate([request])
+        ids = policy.encoder.chat.encode_text("anna is", add_special_tokens=True)
+    [body] = server.prompts
+    assert "messages" not in body
+    # Without token ids the server tokenizes the text itself.
+    assert body["prompt"] == (ids if prompt == "ids" else "anna is")
+    assert completion.prompt_tokens == len(ids)
+
+
 async def test_chat_server_gets_truncated_message(tiny_policy, policy_server):
     server = policy_server(accepts_token_ids=False)
     request = GenerationRequest("1", (Message("user", "anna " * 5 + "ben " * 5),), 0.0, 24, max_prompt_tokens=4)

@@ -15,8 +15,8 @@ def test_benchmarks_in_configured_order_with_builtin_data_by_default():
     config = BenchmarkConfig(run=tuple(reversed(get_args(BenchmarkName))))
     benchmarks = open_benchmarks(config)
     names = [benchmark.name for benchmark in benchmarks]
-    assert names == ["factscore", "alpaca_eval", "mt_bench", "longbench", "longbench_chat"]
-    assert [len(benchmark.cases) for benchmark in benchmarks] == [8, 16, 16, 12, 12]
+    assert names == ["factscore", "alpaca_eval", "mt_bench", "longbench_official", "longbench", "longbench_chat"]
+    assert [len(benchmark.cases) for benchmark in benchmarks] == [8, 16, 16, 24, 12, 12]
     assert not any(benchmark.official for benchmark in benchmarks)
 
 
