@@ -57,22 +57,22 @@ async def verify_statements(item: DimensionInput, statements: Sequence[str]) -> 
     Raises RequestRefused if an embedding model declines a statement.
     """
     evidence = await item.document.evidence(statements, item.config.evidence_chunks, item.query)
-    template = item.prompts.template("support", item.language)
+    return await gather(verify_statement(item, text, chunks) for text, chunks in zip(statements, evidence, strict=True))
+
+
+async def verify_statement(item: DimensionInput, text: str, chunks: tuple[Evidence, ...]) -> VerifiedStatement:
+    """Ask the judge for the support of one statement by these chunks; without chunks there is none."""
+    if not chunks:
+        return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), None)
     parse = PARSERS[item.prompts.parsing].support
-
-    async def verify(text: str, chunks: tuple[Evidence, ...]) -> VerifiedStatement:
-        if not chunks:
-            return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), None)
-        # Passages in document order, numbered from 1, as in the published prompts.
-        passages = item.prompts.evidence([chunk.text for chunk in chunks], item.language)
-        request = template.request({"statement": text, "context": passages})
-        reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
-        statement = Statement(
-            text=text, support=reply.value, analysis=reply.text or None, evidence=chunks, reason=reply.reason
-        )
-        return VerifiedStatement(statement, reply)
-
-    return await gather(verify(text, chunks) for text, chunks in zip(statements, evidence, strict=True))
+    # Passages in document order, numbered from 1, as in the published prompts.
+    passages = item.prompts.evidence([chunk.text for chunk in chunks], item.language)
+    request = item.prompts.template("support", item.language).request({"statement": text, "context": passages})
+    reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
+    statement = Statement(
+        text=text, support=reply.value, analysis=reply.text or None, evidence=chunks, reason=reply.reason
+    )
+    return VerifiedStatement(statement, reply)
 
 
 def mean_support(statements: Sequence[Statement], *, total: int) -> tuple[float | None, str | None]:
