@@ -109,6 +109,14 @@ async def add_raw() -> bool:
     return True
 
 
+async def add_data(path: Path) -> bool:
+    """Put a file or folder under DVC's control as it is now; return False outside of a DVC repository."""
+    if (await dvc("root")).code:
+        return False
+    _check(await _retry_while_locked(lambda: dvc("add", str(path))), f"dvc add {path}")
+    return True
+
+
 async def _raw_unchanged() -> bool:
     if not RAW_ENTRY.exists():
         return False

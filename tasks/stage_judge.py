@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 
 from longreward.errors import BudgetExceeded
+from longreward.human_labels.gate import agreement_failures, agreement_metrics, check_labels
+from longreward.human_labels.report import render_markdown as render_agreement
 from longreward.judge import is_overloaded, request_summary
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.judge_validation.gate import load_or_run_check, require_passed
@@ -15,7 +17,7 @@ from longreward.planning.plan import plan_project
 from longreward.planning.render import format_needs, format_remaining
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.stage import StageRun
-from longreward.tasks.state import judge_checks, ledger_file
+from longreward.tasks.state import judge_checks, ledger_file, project_path
 
 FORECAST_PROMPTS, FORECAST_LIMIT_S = 200, 3.0
 FORECAST_EVALUATION_PROMPTS = 10
@@ -40,12 +42,21 @@ async def validate_judge(run: StageRun) -> None:
         quick=config.quick,
         on_start=lambda: run.log.info("checking the judge before it scores (judge.check)"),
     )
-    run.mlflow.log_text("judge-check.md", render_markdown(report, config))
-    run.mlflow.log_metrics(report.metrics(config))  # now, since a failing stage logs nothing at its end
-    for failure in report.failures(config):
+    markdown, metrics, failures = render_markdown(report, config), report.metrics(config), report.failures(config)
+    if config.labels is not None:
+        run.log.info("comparing the judge with the human labels of %s (judge.check.labels)", config.labels)
+        labels = await check_labels(
+            project_path(config.labels), run.params.judge, run.params.score, ledger=ledger_file()
+        )
+        run.mlflow.log_text("human-labels.md", render_agreement(labels))
+        metrics |= agreement_metrics(labels)
+        failures += agreement_failures(labels, config)
+    run.mlflow.log_text("judge-check.md", markdown)
+    run.mlflow.log_metrics(metrics)  # now, since a failing stage logs nothing at its end
+    for failure in failures:
         run.log.warning("the judge %s: %s", report.judge, failure)
     if config.gate == "require":
-        require_passed(report, config)
+        require_passed(report.judge, failures)
 
 
 @contextmanager

@@ -57,6 +57,11 @@ def judge_checks() -> Path:
     return state_folder() / "judge-check"
 
 
+def project_path(path: Path) -> Path:
+    """Resolve a path of the project, also in a private copy, which has only what git and DVC have recorded."""
+    return Path(os.environ.get("DVC_ROOT") or ".") / path
+
+
 def experiment_copies() -> Path:
     """Return the folder of the private copies in which runs with their own settings work."""
     return state_folder() / "experiments"

@@ -29,6 +29,9 @@ def _judge_check(options: argparse.Namespace) -> int:
     import json
     import time
 
+    from longreward.human_labels.gate import agreement_failures, check_labels
+    from longreward.human_labels.report import render_markdown as render_agreement
+    from longreward.human_labels.report import to_json
     from longreward.judge_validation.gate import load_or_run_check
     from longreward.judge_validation.report import render_markdown
     from longreward.tasks.state import judge_checks, ledger_file
@@ -50,9 +53,17 @@ def _judge_check(options: argparse.Namespace) -> int:
                 progress=progress,
             )
         )
-    failures = report.failures(config)
+        labels = None
+        if config.labels is not None:
+            labels = asyncio.run(check_labels(config.labels, params.judge, params.score, ledger=ledger_file()))
+    failures = report.failures(config) + (agreement_failures(labels, config) if labels else [])
     if options.json:
-        print(json.dumps({**report.model_dump(mode="json"), "failures": failures}, indent=1, ensure_ascii=False))
+        result = {**report.model_dump(mode="json"), "failures": failures}
+        print(json.dumps(result | ({"labels": to_json(labels)} if labels else {}), indent=1, ensure_ascii=False))
     else:
         print(render_markdown(report, config), end="")
+        if labels is not None:
+            print(f"\n{render_agreement(labels)}", end="")
+            for failure in agreement_failures(labels, config):
+                print(f"- {failure}")
     return 1 if failures else 0

@@ -1,6 +1,7 @@
 """Configure the judge: the section `judge` of params.yaml."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -44,6 +45,17 @@ class CheckConfig(Config):
 
     max_successful_attacks: int = Field(0, ge=0)
     """Attacks that may raise a bad answer by more than the margin before the judge fails."""
+
+    labels: Path | None = None
+    """A folder of human labels (`longreward review`), as `data/labels`: the check also judges the labelled items, once
+    for each judge, and compares."""
+
+    min_kappa: float = Field(0.4, ge=-1, le=1)
+    """Quadratic-weighted kappa with the labels that the judge must reach for each kind of question (support,
+    preference, score), and for each dimension with at least `min_labels` labels."""
+
+    min_labels: int = Field(20, ge=2)
+    """Labels of each kind below which the judge fails, as kappa would say nothing."""
 
     @model_validator(mode="before")
     @classmethod

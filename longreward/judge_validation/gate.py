@@ -7,7 +7,7 @@ Settings that cannot change a reply, such as rate limits, timeouts and the sourc
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from longreward.errors import JudgeValidationError
 from longreward.judge import Judge, JudgeConfig, open_judge
-from longreward.judge.config import CheckConfig
 from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.judge_validation.check import CHECK_VERSION, check_judge
 from longreward.judge_validation.report import CheckReport
@@ -78,12 +77,11 @@ async def load_or_run_check(
     return report
 
 
-def require_passed(report: CheckReport, config: CheckConfig) -> None:
-    """Raise JudgeValidationError with all failures if the report does not reach the thresholds."""
-    failures = report.failures(config)
+def require_passed(judge: str, failures: Sequence[str]) -> None:
+    """Raise JudgeValidationError with all failures, if there are any."""
     if failures:
         raise JudgeValidationError(
-            f"the judge {report.judge} did not pass its check:\n"
+            f"the judge {judge} did not pass its check:\n"
             + "\n".join(f"- {failure}" for failure in failures)
             + "\n`longreward judge-check` prints the whole report; use another judge or other prompts, change the "
             "thresholds, or set judge.check.gate to warn"

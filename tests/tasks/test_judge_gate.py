@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from recorded_run import RecordedRun
 
-from longreward.errors import JudgeValidationError
+from longreward.errors import DataError, JudgeValidationError
+from longreward.human_labels.items import Label, LabelSet, ReviewItem
 from longreward.params import Params, read_params
+from longreward.records import Evidence
 from longreward.tasks.stage import StageRun
 from longreward.tasks.stage_judge import validate_judge
 
@@ -49,3 +51,50 @@ async def test_gate_require_stops_stage(workspace: Path, caplog: pytest.LogCaptu
         tolerant, _ = stage_run(settings("require", "judge.check.max_successful_attacks=16"), workspace)
         await validate_judge(tolerant)
     assert caplog.text.count("checking the judge") == 1
+
+
+def write_labels(folder: Path, *, support: float) -> None:
+    context = "Keld was founded in 1905 by Ann Lee."
+    items = {}
+    for number, statement in enumerate(("Ann Lee founded Keld.", "Bo Ray sold Keld in 1700.")):
+        items[f"i{number}"] = ReviewItem(
+            id=f"i{number}",
+            kind="support",
+            aspect="faithfulness",
+            document_id=f"d{number}",
+            context=context,
+            query="Who founded Keld?",
+            responses=(statement,),
+            statement=statement,
+            evidence=(Evidence(start=0, end=len(context), text=context),),
+        )
+    values = (support, 1 - support)
+    labels = [Label(item=id, reviewer="anna", value=value) for id, value in zip(items, values, strict=True)]
+    LabelSet(items, tuple(labels)).write(folder)
+
+
+LABEL_SETTINGS = ("judge.check.max_successful_attacks=16", "judge.check.labels=data/labels", "judge.check.min_labels=2")
+
+
+async def test_labels_agree_with_judge(workspace: Path) -> None:
+    write_labels(workspace / "data/labels", support=1.0)
+    run, recorded = stage_run(settings("require", *LABEL_SETTINGS), workspace)
+    await validate_judge(run)
+    assert recorded.metrics["judge_check/kappa/support/faithfulness"] == 1.0
+    assert recorded.texts["human-labels.md"].startswith("# offline-lexical-2: agreement with human labels")
+
+
+async def test_labels_disagree_with_judge(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_labels(workspace / "data/labels", support=0.0)
+    (workspace / "copy").mkdir()
+    monkeypatch.chdir(workspace / "copy")  # a run's private copy need not have the labels
+    monkeypatch.setenv("DVC_ROOT", str(workspace))
+    run, _ = stage_run(settings("require", *LABEL_SETTINGS), workspace)
+    with pytest.raises(JudgeValidationError, match=r"support, faithfulness: the quadratic kappa .* is only -1\.00"):
+        await validate_judge(run)
+
+
+async def test_labels_are_missing(workspace: Path) -> None:
+    run, _ = stage_run(settings("warn", *LABEL_SETTINGS), workspace)
+    with pytest.raises(DataError, match=r"data/labels/items\.jsonl cannot be read: No such file"):
+        await validate_judge(run)

@@ -156,7 +156,7 @@ def test_failures_against_thresholds() -> None:
     with pytest.raises(
         JudgeValidationError, match=r"(?s)judge j did not pass its check.*order \(\+2\.0\).*judge-check"
     ):
-        require_passed(make_report(), CheckConfig(margin=1.5))
+        require_passed("j", make_report().failures(CheckConfig(margin=1.5)))
 
 
 def test_missing_scores_in_report() -> None:
