@@ -51,6 +51,16 @@ class LongBenchOfficialConfig(Config):
         return self
 
 
+class FactScoreConfig(Config):
+    """FactScore's length penalty and abstention."""
+
+    length_penalty: int = Field(default=10, ge=0)
+    """FactScore's gamma: the score of an answer with fewer facts is multiplied by exp(1 - gamma / facts); 0: never."""
+
+    abstention: Literal["none", "generic"] = "none"
+    """`generic`: an answer that starts with "I'm sorry" or contains "provide more" has no facts (FactScore's rule)."""
+
+
 def _check_names(
     sets: tuple[SetName, ...] | None, allowed: Sequence[SetName], advice: str
 ) -> tuple[SetName, ...] | None:
@@ -77,6 +87,9 @@ class BenchmarkConfig(Config):
 
     longbench_official: LongBenchOfficialConfig = LongBenchOfficialConfig()
     """Settings of the benchmark `longbench_official`."""
+
+    factscore: FactScoreConfig = FactScoreConfig()
+    """Settings of the benchmark `factscore`."""
 
     models: tuple[Literal["sft", "dpo"], ...] = ("sft", "dpo")
     """Models to evaluate."""

@@ -2,17 +2,19 @@
 
     answer -> sentences -> atomic facts (judge) -> supported by the most similar passages or not (judge)
 
+An answer's score is the share of its facts that are supported, times a penalty for few facts: exp(1 - gamma / facts).
 FactScore's own prompts are part of its code and data, which are not downloaded: the prompts here are ours. Questions
 have the format of `sft.jsonl`: {"idx": "11", "context": "…", "query": "…", "category": "optional"}.
 """
 
 import asyncio
+import math
 import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from longreward.benchmarks.judge_prompts import load_builtin_prompt
 from longreward.benchmarks.published_formats import parse_text
@@ -76,10 +78,19 @@ class FactScore(Benchmark[FactScoreCase]):
         self,
         *,
         cases: Path = TOY / "cases.jsonl",
+        length_penalty: int = 10,
+        abstention: Literal["none", "generic"] = "none",
         max_new_tokens: int | None = None,
         parsing: Parsing = "strict",
     ) -> None:
+        """Read the questions.
+
+        Args:
+            length_penalty: FactScore's gamma: answers with fewer facts are penalized; 0: no penalty.
+            abstention: `generic`: answers that decline to answer have no facts, and the judge is not queried.
+        """
         self.cases = read_cases(cases)
+        self._length_penalty, self._abstention = length_penalty, abstention
         self._facts_prompt = load_builtin_prompt("factscore_facts", template="factscore/facts")
         self._check_prompt = load_builtin_prompt("factscore_check", template="factscore/check")
         self._max_new_tokens = max_new_tokens
@@ -93,6 +104,8 @@ class FactScore(Benchmark[FactScoreCase]):
 
     async def judge_answer(self, judge: Judge, case: FactScoreCase, answer: Answer) -> list[Verdict]:
         """Return a verdict per fact, and one per sentence whose facts could not be listed."""
+        if self._abstention == "generic" and is_abstention(answer.turns[0]):
+            return []
         retriever = PassageRetriever(case.context, passage_tokens=PASSAGE_TOKENS, top_k=PASSAGES)
         sentences = [sentence.text for sentence in split_sentences(answer.turns[0])]
 
@@ -121,18 +134,20 @@ class FactScore(Benchmark[FactScoreCase]):
         return [verdict for verdicts in by_sentence for verdict in verdicts]
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
-        """Return `score` (percentage of supported facts), `facts` per answer and `respond_ratio`.
-
-        `score` and `facts` are means over the answers that have facts, as in the published code.
+        """Return `score` (percentage of supported facts, penalized), `init_score` (not penalized), `facts` and
+        `respond_ratio`; all but the last are means over the answers that have facts, as in the published code.
         """
         facts: dict[str, list[Verdict]] = {answer.case_id: [] for answer in answers}
         for verdict in verdicts:
             if verdict.metadata["fact"] is not None:
                 facts[verdict.case_id].append(verdict)
-        scores = {case_id: _percentage([verdict.value for verdict in group]) for case_id, group in facts.items()}
-        score = mean(
-            [(case_id, value) for case_id, value in scores.items() if value is not None], options, bounds=BOUNDS
-        )
+        supported = {
+            case_id: value
+            for case_id, group in facts.items()
+            if (value := _percentage([verdict.value for verdict in group])) is not None
+        }
+        penalties = {case_id: length_penalty(len(facts[case_id]), self._length_penalty) for case_id in supported}
+        scores = {case_id: penalties[case_id] * value for case_id, value in supported.items()}
         counts = mean([(case_id, float(len(group))) for case_id, group in facts.items() if group], options)
         responses = [(case_id, SCALE * bool(group)) for case_id, group in facts.items()]
         respond_ratio = mean(responses, options, bounds=BOUNDS)
@@ -142,14 +157,15 @@ class FactScore(Benchmark[FactScoreCase]):
         return Summary(
             self.name,
             (
-                Metric("score", score, cases=with_facts, unscored=unscored),
+                Metric("score", mean([*scores.items()], options, bounds=BOUNDS), cases=with_facts, unscored=unscored),
+                Metric("init_score", mean([*supported.items()], options, bounds=BOUNDS), cases=with_facts, unscored=0),
                 Metric("facts", counts, cases=with_facts, unscored=0),
                 Metric("respond_ratio", respond_ratio, cases=len(answers), unscored=0),
             ),
             tuple(
                 CaseScore(answer.case_id, self._cases_by_id[answer.case_id].category, answer.prompt_tokens[0], value)
                 for answer in answers
-                if (value := scores[answer.case_id]) is not None
+                if (value := scores.get(answer.case_id)) is not None
             ),
             tuple(verdict.value for verdict in verdicts if verdict.value is not None),
         )
@@ -210,6 +226,24 @@ def parse_facts(text: str) -> tuple[str, ...] | None:
     if facts:
         return () if len(facts) == 1 and _NO_FACTS.match(facts[0]) else facts
     return () if _NO_FACTS.match(text.strip()) else None
+
+
+def is_abstention(text: str) -> bool:
+    """Return whether an answer declines to answer, by FactScore's generic rule.
+
+    >>> is_abstention("I'm sorry, I do not know."), is_abstention("Keld was founded in 1905.")
+    (True, False)
+    """
+    return text.startswith("I'm sorry") or "provide more" in text
+
+
+def length_penalty(facts: int, gamma: int) -> float:
+    """Return the factor by which the score of an answer with so many facts is multiplied.
+
+    >>> length_penalty(12, 10), round(length_penalty(5, 10), 4), length_penalty(5, 0)
+    (1.0, 0.3679, 1.0)
+    """
+    return 1.0 if facts > gamma else math.exp(1 - gamma / facts)
 
 
 def parse_published_verdict(text: str) -> float:

@@ -27,6 +27,7 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
     options: dict[str, Any] = dict(paths)
     match name:
         case "factscore":  # has no published files, only questions of one's own
+            options |= dict(config.factscore)
             files = {"cases.jsonl": Path(config.facts)} if config.facts else {}
         case "longbench" | "longbench_official":
             options |= dict(getattr(config, name))

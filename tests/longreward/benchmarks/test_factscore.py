@@ -1,6 +1,7 @@
 """FactScore: parsing of facts and verdicts, and the mean over answers."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,10 +145,30 @@ async def test_score_is_mean_supported_share_of_answers(
 
     flat = [verdict for of_answer in verdicts for verdict in of_answer]
     metrics = benchmark.summarize(answers, flat, FAST_INTERVALS).to_dict()
-    assert metrics["factscore/score"] == pytest.approx(100 * (first_score + 1) / 2)
+    assert metrics["factscore/init_score"] == pytest.approx(100 * (first_score + 1) / 2)
+    # FactScore's penalty, exp(1 - 10 / facts), of answers with 3 facts and 1 fact.
+    penalized = first_score * math.exp(1 - 10 / 3) + math.exp(1 - 10)
+    assert metrics["factscore/score"] == pytest.approx(100 * penalized / 2)
     assert metrics["factscore/score/unscored"] == (unclear is None)
     assert metrics["factscore/facts"] == 2  # (3 + 1) / 2: the third answer has no facts and is excluded
     assert metrics["factscore/respond_ratio"] == pytest.approx(200 / 3)
+
+
+async def test_abstention_has_no_facts_and_costs_no_request(cases: Path) -> None:
+    benchmark = FactScore(cases=cases, abstention="generic")
+    model = TableModel({"Mara built it.": "- Mara built it."}, {"Mara built it.": "True"})
+    answers = [
+        make_answer("1", "I'm sorry, but I cannot tell."),
+        make_answer("2", "Please provide more of the text."),
+        make_answer("3", "Mara built it."),
+    ]
+    judge = Judge.from_model(model, JudgeConfig(max_attempts=1))
+    verdicts = await benchmark.judge(judge, list(zip(benchmark.cases, answers, strict=True)))
+    assert [len(of_answer) for of_answer in verdicts] == [0, 0, 1]
+    assert len(model.requests) == 2
+    metrics = benchmark.summarize(answers, [*verdicts[2]], FAST_INTERVALS).to_dict()
+    assert metrics["factscore/init_score"] == 100.0
+    assert metrics["factscore/respond_ratio"] == pytest.approx(100 / 3)
 
 
 async def test_sentences_with_unreadable_facts_counted(cases: Path) -> None:
@@ -177,7 +198,7 @@ async def test_offline_judge_separates_true_from_false_answers() -> None:
             summary = benchmark.summarize(
                 answers, [verdict for of_answer in verdicts for verdict in of_answer], FAST_INTERVALS
             )
-            scores.append(summary.to_dict()["factscore/score"])
+            scores.append(summary.to_dict()["factscore/init_score"])
     assert scores[0] > 80
     assert scores[1] < 20
 
