@@ -9,6 +9,7 @@ Each stage runs as `dvc repro --single-item` in its own process, so that its res
 too. A run with its own settings works in a private copy of the checkout, which becomes a DVC experiment.
 """
 
+import logging
 import time
 from contextlib import nullcontext
 from typing import Any
@@ -20,6 +21,7 @@ from prefect.states import Completed, Failed
 
 from longreward.errors import ConfigError, LongRewardError
 from longreward.params import read_params
+from longreward.tasks.console_log import UI_ONLY
 from longreward.tasks.dvc_command import StageResult, repair_locks
 from longreward.tasks.dvc_files import check_inputs, stage_entries
 from longreward.tasks.evidence_pages import log_evidence_page
@@ -39,6 +41,8 @@ from longreward.tasks.stage import describe_parent
 from longreward.tasks.tracking.run import Run
 from longreward.tasks.tracking.run_hierarchy import parent_run
 from longreward.tasks.trigger_form import add_form, check_trigger, parse_trigger
+
+log = logging.getLogger(__name__)
 
 
 def create_flow(stage: str | None = None, *, module: str = __name__, from_shell: bool = False) -> Flow[..., Any]:
@@ -87,10 +91,11 @@ async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_sh
         trigger.settings.check()
         if trigger.settings:
             check_name(flow_run.name)
+        log.info("run %s starts; `longreward serve` in another terminal shows it", flow_run.name)
         with register_flow_run(str(flow_run.id)):
             results = await _run_stages(stages, force=trigger.force, settings=trigger.settings)
     except LongRewardError as error:
-        get_run_logger().error("%s: %s", type(error).__name__, error)
+        get_run_logger().error("%s: %s", type(error).__name__, error, extra=UI_ONLY)
         return await final_state.record(Failed(name=type(error).__name__, message=str(error)))
     ran = [result.stage for result in results if result.ran]
     return await final_state.record(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))

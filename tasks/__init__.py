@@ -1,11 +1,13 @@
 """Durable library calls: Prefect tasks with retries and shards, MLflow runs, and the `dvc` command.
 
 Importing this package sets defaults in the environment before Prefect and MLflow read their settings: no telemetry,
-no ephemeral Prefect server in each stage, and log lines of the library in the Prefect UI. Variables that the user has
-set stay.
+no ephemeral Prefect server in each stage, log lines of the library in the Prefect UI, and no messages of other
+libraries. Variables that the user has set stay.
 """
 
 import os
+
+from longreward.utils.console import quiet_libraries
 
 _ENVIRONMENT = {
     "DASK_LOGGING__DISTRIBUTED": "warning",
@@ -22,3 +24,4 @@ _ENVIRONMENT = {
 
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+quiet_libraries()

@@ -22,10 +22,12 @@ import psutil
 from longreward.errors import DataError
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, stage_entries
 from longreward.tasks.pipeline_lock import LOG_INTERVAL_S, POLL_INTERVAL_S
-from longreward.tasks.processes import CommandResult, run_in_group
+from longreward.tasks.processes import CommandResult, is_dvc, run_in_group
+from longreward.utils.console import is_verbose
 from longreward.utils.progress import format_duration
 
 DVC = (sys.executable, "-m", "dvc")
+QUIET_DVC = (sys.executable, "-m", "longreward.tasks.quiet_dvc")
 LOCKS = Path(".dvc/tmp/rwlock")
 LOCKED_MESSAGES = ("Unable to acquire lock", "is busy, it is being blocked by")
 LOCKED_TRIES = 120  # about ten minutes: on a file system without locks it would never end
@@ -50,9 +52,14 @@ class StageResult:
     stage: str
     ran: bool
     seconds: float
+    figures: str = ""
+    """Its first headline metrics."""
 
     def __str__(self) -> str:
-        return f"{self.stage} {f'done in {format_duration(self.seconds)}' if self.ran else 'is up to date'}"
+        if not self.ran:
+            return f"{self.stage} is up to date"
+        figures = f" ({self.figures})" if self.figures else ""
+        return f"{self.stage} done in {format_duration(self.seconds)}{figures}"
 
 
 async def dvc(*arguments: str, environment: Mapping[str, str] | None = None) -> CommandResult:
@@ -65,13 +72,13 @@ async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) 
 
     While another DVC command holds a lock, this waits and tries again.
     """
-    command = [*DVC, "repro", "--single-item", *(["--force"] if force else []), stage]
+    command = [*(DVC if is_verbose() else QUIET_DVC), "repro", "--single-item", *(["--force"] if force else []), stage]
     # The commands of the stages call `python`: it must be this one, even if its environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {"PATH": path, **environment}
 
     def show_line(line: str) -> bool:
-        return bool(line) and not line.startswith(HINTS)
+        return bool(line) and not line.startswith(HINTS if is_verbose() else (*HINTS, "ERROR: "))
 
     return await _retry_while_locked(lambda: run_in_group(command, environment=environment, show_line=show_line))
 
@@ -214,7 +221,7 @@ class LockHolder:
         except psutil.AccessDenied:
             return True
         program = self.command.split()[:1]
-        return any(Path(word).stem == "dvc" for word in words) or any(word in words for word in program)
+        return any(map(is_dvc, words)) or any(word in words for word in program)
 
 
 class _UnreadableLocks(ValueError):

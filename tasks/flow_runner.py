@@ -19,6 +19,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from longreward.errors import LongRewardError
+from longreward.tasks.console_log import configure_console
 from longreward.tasks.prefect_server import check_server, prefect_server
 from longreward.utils.console import print_error
 from longreward.utils.redaction import redact
@@ -61,10 +62,14 @@ class FinalState:
 final_state = FinalState()
 
 
-def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoReturn:
-    """Run a flow and exit: 0 if it completed, 1 if it failed, 130 after Ctrl-C, 143 after SIGTERM."""
+def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]], *, reports_error: bool = True) -> NoReturn:
+    """Run a flow and exit: 0 if it completed, 1 if it failed, 130 after Ctrl-C, 143 after SIGTERM.
+
+    With `reports_error` the message of a failed flow is printed; the pipeline reports those of its stages itself.
+    """
     signal.signal(signal.SIGINT, _raise_interrupt)
     try:
+        configure_logging()
         server = prefect_server()
         with temporary_settings(server.settings):
             asyncio.run(check_server(server))
@@ -83,6 +88,8 @@ def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]]) -> NoRetu
     except TerminationSignal:
         sys.exit(128 + signal.SIGTERM)
     code = 0 if state.is_completed() else 1
+    if state.is_failed() and reports_error:
+        print_error(state.message or state.name)
     if final_state.server_unreachable:
         # At exit Prefect 3.8 tries to deliver each event of each shard, for about ten seconds each.
         sys.stdout.flush()
@@ -111,6 +118,7 @@ def configure_logging() -> None:
 
     Prefect attaches its handlers to the library's logger itself (PREFECT_LOGGING_EXTRA_LOGGERS).
     """
+    configure_console()
     logging.getLogger("longreward").setLevel(logging.INFO)
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logging.getLogger(name).addFilter(_filter_run_log)

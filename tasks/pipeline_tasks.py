@@ -34,7 +34,7 @@ from longreward.tasks.stage import (
     pop_stage_exit,
     stage_exit_file,
 )
-from longreward.tasks.stage_metrics import StageReport, read_report
+from longreward.tasks.stage_metrics import StageReport, format_headline, read_report
 from longreward.tasks.state import STATE_VARIABLE, delete_committed, state_folder
 from longreward.tasks.tracking.run import UNKNOWN
 from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage
@@ -151,7 +151,8 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
     if stage_exit is None:  # DVC found the stage up to date, or restored it from its run cache
         report = read_report(name) or StageReport(name, UNKNOWN, UNKNOWN)
         link_stage(parent, name, report.headline, stage_run_id=report.mlflow_run)
-    return StageResult(name, stage_exit is not None, time.monotonic() - started)
+        return StageResult(name, False, time.monotonic() - started)
+    return StageResult(name, True, time.monotonic() - started, format_headline(read_report(name)))
 
 
 async def show_waiting(holder: str | None) -> None:

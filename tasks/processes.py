@@ -78,10 +78,14 @@ def owner_process() -> ProcessRef:
     process = psutil.Process()
     for parent in process.parents():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            # `dvc repro`, `python …/dvc repro` or `python -m dvc repro`
-            if any(Path(word).stem == "dvc" for word in parent.cmdline()[:3]):
+            if any(map(is_dvc, parent.cmdline()[:3])):
                 return ProcessRef.of(parent)
     return ProcessRef.of(process)
+
+
+def is_dvc(word: str) -> bool:
+    """Whether a word of a command line shows that it is DVC's: `dvc`, `python …/dvc`, `python -m dvc`."""
+    return Path(word).stem == "dvc" or word == "longreward.tasks.quiet_dvc"
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,14 @@ from longreward.tasks.tracking.registry import CHAMPION_BEFORE, CHAMPION_NOW
 from longreward.tasks.tracking.run import DVC_TAG
 from longreward.tasks.tracking.run_hierarchy import ERROR_TAG, OVERRIDES_TAG, PARENT_TAG, STAGE_TAG
 from longreward.tasks.tracking.store import TRACKING_URI, is_server, store_uri
+from longreward.utils.console import output_width
 from longreward.utils.markdown import Cells, markdown_table
 from longreward.utils.progress import format_duration
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from rich.console import Console
     from rich.table import Table
 
     from longreward.tasks.dvc_command import StageResult
@@ -40,6 +42,7 @@ SUMMARY_MEASURES = (*GOLD_MEASURES, "reward", "tokens", "short")
 MODEL_PARAMS = ("policy.sft_model", "policy.base_model")
 MAX_ERROR = 1500  # characters
 MAX_SETTINGS = 25
+MIN_WIDTH = 60  # columns that the tables need
 EVALUATION_TABLE = Path("data/evaluation/table.json")
 
 
@@ -162,22 +165,29 @@ def print_summary(
     """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer."""
     from rich.console import Console
 
-    console = Console(width=width or (None if sys.stdout.isatty() else 110), highlight=False)
+    # A narrower terminal wraps the lines; rich would cut off cells.
+    console = Console(width=max(MIN_WIDTH, width or output_width()), highlight=False)
+    with console.capture() as capture:  # `print` reports a closed pipe, rich exits
+        _render_summary(console, results, seconds=seconds, table=table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _render_summary(console: "Console", results: "Sequence[StageResult]", *, seconds: float, table: Path) -> None:
     if table.exists() and any(result.stage == "evaluate" for result in results):
         evaluation = json.loads(table.read_text(encoding="utf-8"))
         comparisons = _table("SFT against DPO on held-out documents")
-        for column in ("comparison", "measure"):
-            comparisons.add_column(column, no_wrap=True)
-        for column in ("SFT", "DPO", *CHANGE_HEADER):
+        comparisons.add_column("measure", no_wrap=True)
+        for column in ("SFT", "DPO", "change", "interval", "p"):
             comparisons.add_column(column, justify="right", no_wrap=True)
         rows = (_evaluation_cells(row) for row in evaluation["rows"] if row["measure"] in SUMMARY_MEASURES)
         for comparison, group in groupby(rows, key=itemgetter(0)):
-            for index, (_, *cells) in enumerate(group):
-                comparisons.add_row("" if index else comparison, *cells)
+            comparisons.add_row(f"[bold]{comparison}[/bold]")  # no column of its own: it would not fit 60 columns
+            for _, measure, *cells in group:
+                comparisons.add_row(f"  {measure}", *cells)
             comparisons.add_section()
         console.print(comparisons)
-        console.print(f"[dim]Every measure is in {table.with_name('report.md')}.[/dim]")
-        console.print(evaluation["sentence"], "\n")
+        console.print(evaluation["sentence"])
+        console.print(f"[dim]Every measure is in {table.with_name('report.md')}.[/dim]\n", soft_wrap=True)
     times = _table("Time")
     times.add_column("stage")
     times.add_column("seconds", justify="right")
@@ -187,17 +197,19 @@ def print_summary(
     times.add_section()
     times.add_row("all", f"{seconds:.1f}", "")
     console.print(times)
-    console.print(
-        "[bold]Look closer:[/bold] `longreward serve` opens the Prefect UI and MLflow on it; or MLflow alone:"
-    )
-    console.print(f"  {_mlflow_command(Path(sys.executable).parent, store_uri())}", soft_wrap=True)
-    console.print("[bold]Against an earlier run:[/bold] `longreward compare last~1 last`, or two runs' names")
+    uri = store_uri()
+    for purpose, command in (
+        ("the UIs of Prefect and MLflow", "longreward serve"),
+        ("against an earlier run", "longreward compare last~1 last"),
+        ("MLflow alone", _mlflow_command(Path(sys.executable).parent, uri)),
+    ):
+        console.print(f"[bold]{purpose}:[/bold] {command}", soft_wrap=True)  # a command is copied as one line
 
 
 def _mlflow_command(bin_folder: Path, uri: str) -> str:
     """Return how to look at the runs; a login is neither shown nor put where `ps` shows it."""
     if is_server(uri):
-        return f"MLflow: {redact(uri)}"
+        return redact(uri)
     if redact(uri) == uri:
         return f"{bin_folder / 'mlflow'} ui --backend-store-uri {uri}"
     return f'MLFLOW_BACKEND_STORE_URI="${TRACKING_URI}" {bin_folder / "mlflow"} ui'
@@ -207,4 +219,5 @@ def _table(title: str) -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+    # The box has a space between cells; with padding, the table of an evaluation does not fit 60 columns.
+    return Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False, padding=0)

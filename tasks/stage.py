@@ -37,6 +37,7 @@ from prefect.states import Completed, Failed, Pending
 from longreward.checks import check_ready
 from longreward.errors import LongRewardError
 from longreward.params import Params, read_params, without_runtime_settings
+from longreward.tasks.console_log import UI_ONLY, configure_console
 from longreward.tasks.dvc_files import committed_hashes, data_hashes, stage_entries
 from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
 from longreward.tasks.flow_runs import register_flow_run
@@ -104,6 +105,7 @@ def stage(body: Callable[[StageRun], Awaitable[None]]) -> Flow[[], Any]:
     @flow(name=name, description=body.__doc__, validate_parameters=False, persist_result=False)
     async def run() -> State[Any]:
         configure_logging()
+        configure_console(name)
         started = time.monotonic()
         try:
             with register_flow_run(str(flow_run.id)), _open_stage(name) as stage_run:
@@ -113,7 +115,7 @@ def stage(body: Callable[[StageRun], Awaitable[None]]) -> Flow[[], Any]:
                 await _show_metrics(stage_run)
             mark_complete(stage_run.state, report_hash)
         except LongRewardError as error:
-            get_run_logger().error("%s: %s", type(error).__name__, error)
+            get_run_logger().error("%s: %s", type(error).__name__, error, extra=UI_ONLY)
             return await _conclude(Failed(name=type(error).__name__, message=str(error)))
         return await _conclude(Completed(message=f"{name} done in {time.monotonic() - started:.1f} s"))
 
@@ -128,7 +130,9 @@ def main(stage_flow: Flow[[], Any]) -> None:
     """
     pipeline = os.environ.get(PIPELINE)
     exit_with(owner_process(), *([ProcessRef.parse(pipeline)] if pipeline else []))
-    run_as_program(lambda: final_state.wait_for(lambda: _run_under_parent(stage_flow)))
+    run_as_program(
+        lambda: final_state.wait_for(lambda: _run_under_parent(stage_flow)), reports_error=STAGE_EXIT not in os.environ
+    )
 
 
 async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:

@@ -29,6 +29,7 @@ HEADLINE_METRICS: Mapping[str, tuple[str, ...]] = {
     "benchmark": (r"[a-z_]+/dpo", r"[a-z_]+/difference"),
 }
 """By stage. `{decoding}` is `greedy` if that was evaluated, otherwise `t1`."""
+SHOWN_FIGURES = 4  # in a log line
 DIGITS = 6  # significant ones; reports/ has all digits
 
 
@@ -79,6 +80,14 @@ class StageReport:
             with open_atomic(path) as file:
                 file.write(content)
         return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def format_headline(report: StageReport | None) -> str:
+    """Return the first headline metrics of a stage for its log line, such as "reward 7.25, calls 14,894"."""
+    if report is None:
+        return ""
+    figures = list(report.headline.items())[:SHOWN_FIGURES]
+    return ", ".join(f"{name.removeprefix(f'{report.stage}/')} {value:,.4g}" for name, value in figures)
 
 
 def report_file(stage: str) -> Path:

@@ -22,6 +22,7 @@ ProgressUpdate = Callable[[int, int | None], None]
 """Called with the number of finished items and their total (None while it is unknown), from any thread."""
 
 LOG_INTERVAL_S = 60.0
+MAX_BAR_WIDTH = 40  # columns
 # Per process, not per call: a stage of many short parts would never reach a minute in one of them.
 _last_line_s = time.monotonic()
 
@@ -133,7 +134,16 @@ def _bar(title: str) -> Iterator[ProgressUpdate]:
         TimeRemainingColumn,
     )
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    # The other columns take about 35; a bar that is too long for the line would be drawn on a new line each time.
+    bar_width = min(MAX_BAR_WIDTH, max(1, console.width - len(title) - 35))
+    columns = (
+        TextColumn(title),
+        BarColumn(bar_width),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(title, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)

@@ -105,7 +105,7 @@ async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
     assert code == 1
     assert "stage prepare failed: the text is bad; write another one" in output
     assert "Traceback" not in output
-    assert output.count("write another one") == 2  # by the stage and by the pipeline
+    assert output.count("write another one") == 3  # in the logs of the stage and of the pipeline, and at the end
     run = await read_flow_run(flow_run_name("pipeline", output))
     async with get_client() as client:
         from prefect.client.schemas.filters import FlowRunFilterId
@@ -118,7 +118,7 @@ async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
 def test_unknown_stage(project: ToyProject) -> None:
     code, output = project.pipeline("--stages", "prepair")
     assert code == 1
-    assert "unknown stage 'prepair'; the stages are prepare, pair" in output
+    assert "unknown stage 'prepair'; did you mean prepare? The stages are prepare, pair" in output
 
 
 def test_missing_input_of_requested_stage(project: ToyProject) -> None:

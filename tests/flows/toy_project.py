@@ -57,6 +57,7 @@ class ToyProject:
             "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "COLUMNS": "200",
+            "LONGREWARD_VERBOSE": "1",  # tests read names of flow runs from Prefect's lines
         }
         (folder / "data/raw").mkdir(parents=True)
         (folder / "dvc.yaml").write_text(GRAPH)

@@ -31,7 +31,8 @@ def test_print_summary(comparison: Path, capsys: pytest.CaptureFixture[str]) -> 
         width=80,
     )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["t1", "recall", "0.395", "0.896", "+0.501", "[+0.451,", "+0.551]"] in lines
+    assert ["t1"] in lines
+    assert ["recall", "0.395", "0.896", "+0.501", "[+0.451,", "+0.551]"] in lines
     assert ["tokens", "23.0", "21.5", "-1.5", "[-1.6,", "-1.5]"] in lines
     assert not any("logicality" in line for line in lines)  # the report has it
     assert ["Learning", "is", "shown."] in lines
@@ -39,7 +40,25 @@ def test_print_summary(comparison: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert ["evaluate", "0.4", "was", "up", "to", "date"] in lines
     assert ["all", "30.0"] in lines
     store = f"sqlite:///{comparison.parent}/state/mlflow.db"
-    assert any(line[1:] == ["ui", "--backend-store-uri", store] for line in lines)
+    assert any(line[-3:] == ["ui", "--backend-store-uri", store] for line in lines)
+
+
+@pytest.mark.parametrize("width", [20, 60, 100])
+def test_summary_is_not_truncated(workspace: Path, capsys: pytest.CaptureFixture[str], width: int) -> None:
+    change = {"value": -10.123, "low": -11.25, "high": -10.75, "p_corrected": 0.0001}
+    values = {"first": {"value": 10.0}, "second": {"value": 0.123}, "difference": change}
+    rows = [{"comparison": "t1 against t0.5", "measure": "unsupported", **values}]
+    table = workspace / "table.json"
+    table.write_text(json.dumps({"rows": rows, "sentence": "Learning is shown: " + "the model is better. " * 9}))
+    print_summary([StageResult("evaluate", ran=True, seconds=27.04)], seconds=30.0, table=table, width=width)
+    output = capsys.readouterr().out
+    assert "…" not in output
+    assert "t1 against t0.5" in output
+    cells = ["unsupported", "10.000", "0.123", "-10.123", "[-11.250,", "-10.750]", "<0.001"]
+    assert cells in [line.split() for line in output.splitlines()]
+    # Commands and paths stay in one line, to be copied.
+    shown = [line for line in output.splitlines() if not line.startswith(("MLflow alone:", "Every measure"))]
+    assert max(len(line.rstrip()) for line in shown) <= max(60, width)
 
 
 def test_print_summary_without_evaluate(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
