@@ -61,6 +61,14 @@ class FactScoreConfig(Config):
     """`generic`: an answer that starts with "I'm sorry" or contains "provide more" has no facts (FactScore's rule)."""
 
 
+class MtBenchConfig(Config):
+    """MT-Bench's reference answers."""
+
+    references: str | None = None
+    """Reference answers in FastChat's format, such as a corrected file; null: the published ones with `files`, of which
+    13 of 30 are wrong (FastChat pull request 3158), otherwise the built-in ones."""
+
+
 def _check_names(
     sets: tuple[SetName, ...] | None, allowed: Sequence[SetName], advice: str
 ) -> tuple[SetName, ...] | None:
@@ -90,6 +98,9 @@ class BenchmarkConfig(Config):
 
     factscore: FactScoreConfig = FactScoreConfig()
     """Settings of the benchmark `factscore`."""
+
+    mt_bench: MtBenchConfig = MtBenchConfig()
+    """Settings of the benchmark `mt_bench`."""
 
     models: tuple[Literal["sft", "dpo"], ...] = ("sft", "dpo")
     """Models to evaluate."""

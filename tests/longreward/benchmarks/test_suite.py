@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import get_args
 
@@ -48,3 +49,16 @@ def test_pairwise_mt_bench_has_baseline_as_opponent():
 def test_pairwise_needs_both_models():
     with pytest.raises(ConfigError, match="pairwise"):
         read_params(None, ["benchmark.pairwise=true", "benchmark.models=[dpo]"])
+
+
+def test_configured_reference_answers_replace_default_ones(tmp_path: Path):
+    published = TOY / "reference_answer" / "reference.jsonl"
+    corrected = tmp_path / "corrected.jsonl"
+    rows = [json.loads(line) for line in published.read_text().splitlines()]
+    rows[0]["choices"][0]["turns"] = ["a corrected answer"] * 2
+    corrected.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    params = read_params(None, [f"benchmark.mt_bench.references={corrected}"])
+    cases = {str(case.id): case for case in open_benchmark("mt_bench", params.benchmark).cases}
+    references = cases[str(rows[0]["question_id"])].references
+    assert references
+    assert set(references) == {"a corrected answer"}
