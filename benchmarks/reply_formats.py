@@ -4,9 +4,9 @@
 
 The questions are those of the judge validation: the right answer and a damaged one in each dimension that must detect
 the damage, the statements of the right answer, and the support of a true and of a changed sentence by the document.
-Every request is made once in each format, one at a time, with the ledger in memory. The rank correlation compares the
-two verdicts on the same item; "damaged lower" is the share of right answers that scored above their damaged copy, where
-a tie counts one half. Prints the table of docs/reward.md, over all outcomes in the file `--out`.
+Every request is made in each format, one at a time, with at most 256 tokens and 3 attempts. The rank correlation
+compares the two verdicts on the same item; "damaged lower" is the share of right answers that scored above their
+damaged copy, where a tie counts one half. Prints the table of docs/reward.md, over all outcomes in the file `--out`.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from longreward.reward_bench.agreement import spearman
 
 FIRST_CASE = 3000  # the judge validation and the reward benchmark use lower numbers
 FORMATS = ("text", "json_schema")
+MAX_TOKENS = 256
 
 
 class Item(NamedTuple):
@@ -143,7 +144,9 @@ async def measure(url: str, model: str, items: Sequence[Item], out: Path) -> Non
 def open_format(url: str, model: str, name: str) -> Judge:
     """Open a judge with one request in flight."""
     settings = {"kind": "http", "base_url": url, "model": model, "reply_format": name}
-    config = JudgeConfig.parse({**settings, "max_concurrency": 1, "timeout_s": 600.0}, source="reply_formats.py")
+    # A limit in extra_body is never raised: small judges repeat themselves up to any limit.
+    limits = {"max_concurrency": 1, "timeout_s": 600.0, "max_attempts": 3, "extra_body": {"max_tokens": MAX_TOKENS}}
+    config = JudgeConfig.parse(settings | limits, source="reply_formats.py")
     return open_judge(config, ledger=None)
 
 

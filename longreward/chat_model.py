@@ -89,6 +89,9 @@ class TokenUsage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    """The part of the prompt tokens that the provider took from its cache."""
+    cache_write_tokens: int = 0
+    """The part that it wrote to its cache, which only costs extra at Anthropic; no part of the ledger."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ Handler = Callable[[dict[str, Any]], tuple[int, Any]]
 
 
 class ChatServer:
-    """The requests that the server received: bodies and authorization headers."""
+    """The requests that the server received: bodies, authorization headers, all headers, and paths."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
 
 
 @contextmanager
@@ -34,6 +36,8 @@ def chat_server(
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             log.bodies.append(body)
             log.keys.append(self.headers.get("authorization"))
+            log.headers.append({name.lower(): value for name, value in self.headers.items()})
+            log.paths.append(self.path)
             self.send(*((200, completion_body(reply)) if isinstance(reply, str) else reply(body)))
 
         def do_GET(self) -> None:

@@ -231,7 +231,8 @@ class Account:
             prompt = estimate_tokens(request.prompt_text(self._config.system))
             reported = TokenUsage(prompt, completion)
         prompt, completion, cached = reported.prompt_tokens, reported.completion_tokens, reported.cached_tokens
-        money = self._price.cost(prompt, completion, cached=cached, batch=self._batch)
+        written = reported.cache_write_tokens
+        money = self._price.cost(prompt, completion, cached=cached, written=written, batch=self._batch)
         if prompt + completion > maximum.tokens:
             log.warning(
                 "%s counted %d tokens for a call of at most %d (%s): the budget may be exceeded by the difference",
@@ -251,7 +252,10 @@ class Account:
         completion = length if isinstance(length, int) else request.max_tokens + self._config.thinking_tokens
         completion *= choices if isinstance(choices, int) else 1
         # Tokens from the provider's cache are usually cheaper, but nothing in the settings requires that.
-        money = max(self._price.cost(prompt, completion, cached=cached, batch=self._batch) for cached in (0, prompt))
+        money = max(
+            self._price.cost(prompt, completion, cached=cached, written=written, batch=self._batch)
+            for cached, written in ((0, 0), (prompt, 0), (0, prompt))
+        )
         return Usage(1, prompt, completion, 0, money)
 
 

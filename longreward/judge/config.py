@@ -297,9 +297,10 @@ class JudgeConfig(Config):
         kind: Kind = info.data.get("kind", "offline")
         if value not in PROVIDERS[kind].modes:
             batch_kinds = [name for name, provider in PROVIDERS.items() if "batch" in provider.modes]
+            files = ", or to batch_files for vllm run-batch" if "batch_files" in PROVIDERS[kind].modes else ""
             raise ValueError(
                 f"{kind} has no batch interface of OpenAI's form; {', '.join(batch_kinds)} have one. Set judge.mode to "
-                "live, or to batch_files for vllm run-batch"
+                f"live{files}"
             )
         return value
 

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage, with_logprobs
@@ -38,6 +39,9 @@ _FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
 class HttpJudge:
     """A ChatModel over HTTP. The API key appears in no error, reply or repr."""
 
+    path = "/chat/completions"
+    protocol = "OpenAI chat"
+
     def __init__(self, config: JudgeConfig) -> None:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 
@@ -57,6 +61,7 @@ class HttpJudge:
         for _ in range(pools - 1):
             http_client = DefaultAsyncHttpxClient(base_url=self.client.base_url, timeout=self.client.timeout)
             self._clients.append(self.client.with_options(http_client=http_client))
+        self._options: Any = {"headers": self.headers(key)}
         self._round_robin = itertools.cycle(self._clients)
         self._has_replied = False
         self._window: int | None = None
@@ -68,6 +73,7 @@ class HttpJudge:
             key_env=api_key_variable(config) or "the variable that judge.api_key_env names",
             timeout_s=config.timeout_s,
             connect_s=connect_s,
+            protocol=self.protocol,
         )
 
     @property
@@ -89,7 +95,7 @@ class HttpJudge:
             # A body that arrives byte by byte never exceeds the library's timeout, which is one between two bytes.
             async with asyncio.timeout(timeout_s):
                 # `chat.completions.create` would spend 0.2 ms on copying the fields by their types.
-                body = await next(self._round_robin).post("/chat/completions", cast_to=str, body=fields)
+                body = await next(self._round_robin).post(self.path, cast_to=str, body=fields, options=self._options)
             reply = self.parse_body(body, request)
         except APIError as error:
             failure = self.errors.from_exception(error)
@@ -108,7 +114,7 @@ class HttpJudge:
             }
             if refused:
                 self._refused_fields |= refused
-                return await self.complete(request, temperature=temperature)
+                return await HttpJudge.complete(self, request, temperature=temperature)
         if isinstance(failure, PromptTooLong):
             window = await self.fetch_window()
             size = f"; its context window is {window:,} tokens" if window else ""
@@ -120,7 +126,7 @@ class HttpJudge:
         from openai import APIError
 
         try:
-            models = self.client.models.list()
+            models = self.client.models.list(extra_headers=self._options["headers"])
             return tuple(sorted([model.id async for model in models]))
         except (APIError, ValueError, LookupError, TypeError, AttributeError):
             return ()
@@ -154,12 +160,16 @@ class HttpJudge:
 
         root = str(self.client.base_url).rstrip("/").removesuffix("/v1")
         try:
-            return await self.client.get(f"{root}{path}", cast_to=object)
+            return await self.client.get(f"{root}{path}", cast_to=object, options=self._options)
         except (APIError, ValueError, LookupError, TypeError):
             return None
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._clients))
+
+    def headers(self, key: str | None) -> dict[str, Any]:
+        """Return the headers of each request besides those of the OpenAI protocol."""
+        return {}
 
     def request_body(self, request: ChatRequest, temperature: float) -> dict[str, Any]:
         """Return the fields of the HTTP request; those of `judge.extra_body` replace ours, and null omits one."""
@@ -167,7 +177,22 @@ class HttpJudge:
         fields: dict[str, Any] = {
             config.sent_length_field: request.max_tokens + config.thinking_tokens,
             "temperature": temperature,
+            **self.protocol_fields(request),
         }
+        extra = {name: value for name, value in config.extra_body.items() if value is not None}
+        if temperature == 0 and provider.greedy:
+            del fields["temperature"]
+            extra = {**provider.greedy, **extra}
+        fields = {name: value for name, value in fields.items() if name not in config.extra_body}
+        messages = [
+            {"role": message["role"], "content": replace_surrogates(message["content"])}
+            for message in request.messages(config.system)
+        ]
+        return {**fields, "model": self._model, "messages": messages, **extra}
+
+    def protocol_fields(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the fields of a request that other protocols do not have."""
+        fields: dict[str, Any] = {}
         if request.top_logprobs and "logprobs" not in self._refused_fields:
             fields |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if stop := self._stop_sequences(request):
@@ -175,16 +200,7 @@ class HttpJudge:
         if (schema := request.reply_format.schema) is not None:
             json_schema = {"name": request.template, "schema": schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": json_schema}
-        extra = {name: value for name, value in config.extra_body.items() if value is not None}
-        if temperature == 0 and provider.greedy:
-            del fields["temperature"]
-            extra = {**provider.greedy, **extra}
-        fields = {name: value for name, value in fields.items() if name not in config.extra_body}
-        messages = [
-            {"role": message["role"], "content": _replace_surrogates(message["content"])}
-            for message in request.messages(config.system)
-        ]
-        return {**fields, "model": self._model, "messages": messages, **extra}
+        return fields
 
     def parse_body(self, body: str, request: ChatRequest) -> ChatReply:
         """Parse the body of a successful HTTP reply; raises JudgeError where it contains no reply of the model."""
@@ -213,7 +229,7 @@ class HttpJudge:
             text = close_verdict(text)
         text = prepend_reasoning(reasoning if isinstance(reasoning, str) else "", text)
         return ChatReply(
-            _replace_surrogates(self.errors.mask_key(text)),
+            replace_surrogates(self.errors.mask_key(text)),
             str(finish_reason),
             _parse_usage(completion.get("usage")),
             str(completion.get("model") or ""),
@@ -270,8 +286,9 @@ def api_key_variable(config: JudgeConfig) -> str | None:
     return config.provider.key_env if config.provider.trusts(config.base_url) else None
 
 
-def _replace_surrogates(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")  # UTF-8 cannot represent a lone surrogate
+def replace_surrogates(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot represent, by question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _parse_usage(usage: Any) -> TokenUsage:
@@ -279,6 +296,9 @@ def _parse_usage(usage: Any) -> TokenUsage:
         return TokenUsage()
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    counts = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
-    # Values that cannot be token counts are ignored; SQLite, for one, stores no larger integers than 64 bits.
-    return TokenUsage(*(count if isinstance(count, int) and 0 <= count < 2**40 else 0 for count in counts))
+    return TokenUsage(*token_counts([usage.get("prompt_tokens"), usage.get("completion_tokens"), cached]))
+
+
+def token_counts(values: Sequence[Any]) -> list[int]:
+    """Return zeros in place of values that cannot be token counts; SQLite stores no integers above 64 bits."""
+    return [value if isinstance(value, int) and 0 <= value < 2**40 else 0 for value in values]

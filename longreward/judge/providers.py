@@ -73,13 +73,14 @@ PROVIDERS: Mapping[Kind, Provider] = {
         batch_endpoint="/v4/chat/completions",
         batch_megabytes=100.0,
     ),
-    # Its OpenAI layer clips temperatures at 1, does not return reasoning and ignores reasoning_effort.
     "anthropic": Provider(
         base_url="https://api.anthropic.com/v1",
         key_env="ANTHROPIC_API_KEY",
         hosts=("api.anthropic.com",),
         needs_key=True,
         max_temperature=1.0,
+        modes=("live",),
+        client="longreward.judge.anthropic:AnthropicJudge",
     ),
     "vllm": Provider(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY"),
     "sglang": Provider(base_url="http://localhost:30000/v1", key_env="SGLANG_API_KEY"),

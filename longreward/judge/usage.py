@@ -25,16 +25,27 @@ class Price(Config):
     cached_prompt: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     """For a million prompt tokens that the provider took from its cache; None: the price of any other."""
 
+    cache_write: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """For a million prompt tokens that the provider wrote to its cache (Anthropic: 1.25 times `prompt`); None: the
+    price of any other."""
+
     completion: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """For a million tokens of replies, reasoning included."""
 
     batch_share: float = Field(default=0.5, ge=0, le=1)
     """What a call in the provider's batch interface costs, as a share of the price of a live one."""
 
-    def cost(self, prompt: float, completion: float, *, cached: float = 0, batch: bool = False) -> float:
-        """Return the cost of these tokens; `cached` is the part of `prompt` that came from the provider's cache."""
+    def cost(
+        self, prompt: float, completion: float, *, cached: float = 0, written: float = 0, batch: bool = False
+    ) -> float:
+        """Return the cost of these tokens.
+
+        `cached` is the part of `prompt` that came from the provider's cache, `written` the part that was added to it.
+        """
         cached_price = self.prompt if self.cached_prompt is None else self.cached_prompt
-        full = (prompt - cached) * self.prompt + cached * cached_price + completion * self.completion
+        write_price = self.prompt if self.cache_write is None else self.cache_write
+        full = (prompt - cached - written) * self.prompt + cached * cached_price + written * write_price
+        full += completion * self.completion
         return full / TOKENS_PER_PRICE * (self.batch_share if batch else 1)
 
 

@@ -87,7 +87,7 @@ class PolicyClient:
             key_env=config.api_key_env or "the variable that server.api_key_env names",
             timeout_s=config.timeout_s,
             connect_s=connect_s,
-            protocol="completions",
+            protocol="OpenAI completions",
             request_kind="prompt",
         )
 

@@ -73,7 +73,7 @@ class HttpEmbedder:
             key_env=config.api_key_env,
             timeout_s=config.timeout_s,
             connect_s=connect_s,
-            protocol="embeddings",
+            protocol="OpenAI embeddings",
             request_kind="text",
         )
 

@@ -65,7 +65,7 @@ class ErrorMapper:
     key_env: str
     timeout_s: float
     connect_s: float
-    protocol: str = "chat"
+    protocol: str = "OpenAI chat"
     request_kind: str = "question"
     """What one request contains, for messages."""
 
@@ -154,7 +154,7 @@ class ErrorMapper:
         """Make the error for a reply that does not follow the protocol."""
         received = self.sanitize(body)[:80] or "an empty body"
         return JudgeProtocolError(
-            f"the {self.server} does not answer in the OpenAI {self.protocol} protocol (got: {received}); "
+            f"the {self.server} does not answer in the {self.protocol} protocol (got: {received}); "
             f"does {self.section}.base_url end in /v1?"
         )
 
