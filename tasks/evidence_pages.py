@@ -13,7 +13,6 @@ from typing import TypeVar, cast
 
 from pydantic import TypeAdapter
 
-from longreward.benchmarks.registry import benchmark_class
 from longreward.benchmarks.suite import open_benchmark
 from longreward.benchmarks.types import Answer, Verdict
 from longreward.data.formats import (
@@ -25,7 +24,12 @@ from longreward.data.formats import (
     scored_from_row,
 )
 from longreward.errors import LongRewardError
-from longreward.inspection.comparison_entries import JudgedAnswer, benchmark_entries, evaluation_entries
+from longreward.inspection.comparison_entries import (
+    JudgedAnswer,
+    benchmark_entries,
+    evaluation_entries,
+    sorted_by_difference,
+)
 from longreward.inspection.entries import CostOf, PromptEntry, group_by_example, judge_costs
 from longreward.inspection.html_page import Collection as PageCollection
 from longreward.inspection.html_page import EvidencePage
@@ -162,26 +166,20 @@ def _add_evaluation(page: EvidencePage, cost_of: CostOf, *, limit: int | None) -
 
     answers = _read(EVALUATION / "verdicts.jsonl", judged_answer)
     entries = evaluation_entries(examples, answers, extractions, measures, cost_of)
-    _add_largest(page, PageCollection("evaluation", "Evaluation", "comparison"), entries, limit)
+    page.add(PageCollection("evaluation", "Evaluation", "comparison", total=len(entries)), entries[:limit])
 
 
 def _add_benchmarks(page: EvidencePage, params: Params, *, limit: int | None) -> None:
     config = params.benchmark
+    entries: list[PromptEntry] = []
     for name in config.run:
         folders: dict[Role, Path] = {role: BENCHMARKED / name / role for role in config.models}
         answers = {role: list(_read(folder / "answers.jsonl", _ANSWER)) for role, folder in folders.items()}
         verdicts = {role: list(_read(folder / "verdicts.jsonl", _VERDICT)) for role, folder in folders.items()}
         if any(answers.values()):
-            entries = benchmark_entries(open_benchmark(name, config), answers, verdicts)
-            collection = PageCollection(name, name, "comparison", max_value=benchmark_class(name).max_score)
-            _add_largest(page, collection, entries, limit)
-
-
-def _add_largest(
-    page: EvidencePage, collection: PageCollection, entries: Iterator[PromptEntry], limit: int | None
-) -> None:
-    by_difference = list(entries)
-    page.add(PageCollection(**{**vars(collection), "total": len(by_difference)}), by_difference[:limit])
+            entries += benchmark_entries(open_benchmark(name, config), answers, verdicts)
+    collection = PageCollection("benchmarks", "Benchmarks", "comparison", total=len(entries))
+    page.add(collection, sorted_by_difference(entries)[:limit])
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

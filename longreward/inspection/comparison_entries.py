@@ -33,8 +33,8 @@ def evaluation_entries(
     extractions: Mapping[str, Extraction],
     measures: Mapping[tuple[str, str, str], Mapping[str, float]],
     cost_of: CostOf,
-) -> Iterator[PromptEntry]:
-    """Yield an entry for each held-out prompt and decoding, largest differences of the reward first.
+) -> list[PromptEntry]:
+    """Return an entry for each held-out prompt and decoding, largest differences of the reward first.
 
     Args:
         measures: gold measures by model, decoding and response id.
@@ -71,13 +71,13 @@ def evaluation_entries(
                 extracts=extract_entries(extractions.get(example_id), spans),
             )
         )
-    return iter(sorted(entries, key=_by_difference))
+    return sorted_by_difference(entries)
 
 
 def benchmark_entries(
     benchmark: Benchmark[Case], answers: Mapping[Role, Sequence[Answer]], verdicts: Mapping[Role, Sequence[Verdict]]
 ) -> Iterator[PromptEntry]:
-    """Yield an entry for each case of a benchmark, largest differences of the score first."""
+    """Yield an entry for each case of a benchmark."""
     options = IntervalOptions(resamples=100, confidence=0.95, seed=0)  # the intervals are not used
     scores = {
         role: {
@@ -91,7 +91,6 @@ def benchmark_entries(
         for verdict in role_verdicts:
             by_case.setdefault((role, verdict.case_id), []).append(verdict)
     answers_by_case = {role: {answer.case_id: answer for answer in group} for role, group in answers.items()}
-    entries = []
     for case in benchmark.cases:
         sides: dict[Role, list[ResponseEntry]] = {
             role: [
@@ -103,8 +102,13 @@ def benchmark_entries(
         if sides:
             query, document = _case_prompt(case)
             key = f"{benchmark.name}/{case.id}"
-            entries.append(_comparison(key, case.id, sides, query=query, document=document, group=benchmark.name))
-    return iter(sorted(entries, key=_by_difference))
+            group, max_value = benchmark.name, benchmark.max_score
+            yield _comparison(key, case.id, sides, query=query, document=document, group=group, max_value=max_value)
+
+
+def sorted_by_difference(entries: Iterable[PromptEntry]) -> list[PromptEntry]:
+    """Sort by the difference of the models as a share of the scale, largest first; entries without one come last."""
+    return sorted(entries, key=_by_difference)
 
 
 def _comparison(key: str, id: str, sides: Mapping[Role, Sequence[ResponseEntry]], **fields: object) -> PromptEntry:
@@ -125,7 +129,7 @@ def _values(responses: Sequence[ResponseEntry]) -> list[float]:
 
 
 def _by_difference(entry: PromptEntry) -> float:
-    return -abs(entry.margin) if entry.margin is not None else 1.0
+    return -abs(entry.margin) / entry.max_value if entry.margin is not None else 1.0
 
 
 def _label(role: Role, number: int, count: int) -> str:

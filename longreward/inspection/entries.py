@@ -101,6 +101,8 @@ class PromptEntry:
     group: str = ""
     """The decoding or the benchmark."""
     answer: str | None = None
+    max_value: float = 10.0
+    """The highest value of a response."""
     left: str | None = None
     right: str | None = None
     is_pair: bool = False
@@ -135,6 +137,7 @@ class PromptEntry:
             "query": shorten(self.query, QUERY_PREVIEW),
             "group": self.group,
             "margin": self.margin,
+            "maxValue": self.max_value,
             "left": self.left,
             "right": self.right,
             "noPair": self.no_pair,

@@ -39,7 +39,6 @@ class Collection:
     name: str
     title: str
     kind: CollectionKind
-    max_value: float = 10.0
     total: int | None = None
     """The number of prompts of the run, if the page shows some of them; None: all."""
 
@@ -63,8 +62,7 @@ class EvidencePage:
         """Add a collection, unless it has no entries, and return their number. Raises ValueError for a repeated key."""
         rows = [self._add_entry(entry) for entry in entries]
         if rows:
-            values = {name: value for name, value in vars(collection).items() if name != "max_value"}
-            self.collections.append({**values, "maxValue": collection.max_value, "rows": rows})
+            self.collections.append({**vars(collection), "rows": rows})
         return len(rows)
 
     def write(self, path: Path) -> None:

@@ -13,10 +13,15 @@
       else if (name === "style") for (const [key, setting] of Object.entries(value)) node.style.setProperty(key, setting);
       else node.setAttribute(name, value === true ? "" : SHOWN.has(name) ? visible(value) : value);
     }
-    const shown = children.flat(2).filter((child) => child !== null && child !== undefined);
-    node.append(...shown.map((child) => (child instanceof Node ? child : visible(child))));
+    node.append(...nodes(children));
     return node;
   };
+  const nodes = (children) =>
+    children
+      .flat(2)
+      .filter((child) => child !== null && child !== undefined)
+      .map((child) => (child instanceof Node ? child : visible(child)));
+  const fill = (node, ...children) => node.replaceChildren(...nodes(children));
   const SHOWN = new Set(["title", "aria-label"]);
 
   // Control and direction characters become visible, one for one: spans of evidence keep their offsets.
@@ -143,7 +148,7 @@
     if (score) tests.push((row) => responsesOf(row, of).some((response) => score(dimension === "value" ? response.value : response.scores[dimension])));
     return tests;
   };
-  const magnitude = (row) => (row.margin === null ? -1 : Math.abs(row.margin));
+  const magnitude = (row) => (row.margin === null ? -1 : Math.abs(row.margin) / row.maxValue);
   const bestValue = (row) => Math.max(...row.responses.map((response) => response.value ?? -1), -1);
   const SORTS = {
     file: ["as in the data", null],
@@ -318,7 +323,8 @@
     });
     comment.value = flag?.comment ?? "";
     const usage = totalUsage(entry);
-    $("main").replaceChildren(
+    fill(
+      $("main"),
       el(
         "div",
         { class: "entry-head" },
@@ -327,9 +333,12 @@
         entry.margin !== null ? el("span", { class: "chip strong" }, isPairs() ? `margin ${number(entry.margin)}` : `DPO − SFT ${signed(entry.margin)}`) : null,
         entry.no_pair ? el("span", { class: "chip warn" }, `no pair: ${entry.no_pair}`) : null,
         usage ? el("span", { class: "note", title: "All judge calls of this prompt" }, usage) : null,
-        el("span", { class: "spring" }),
-        comment,
-        el("button", { id: "flag", type: "button", "aria-pressed": String(Boolean(flag?.flagged)), title: "Flag (f)", on: { click: toggleFlag } }, "⚑ Flag"),
+        el(
+          "span",
+          { class: "entry-tools" },
+          comment,
+          el("button", { id: "flag", type: "button", "aria-pressed": String(Boolean(flag?.flagged)), title: "Flag (f)", on: { click: toggleFlag } }, "⚑ Flag"),
+        ),
       ),
       el("p", { class: "query", dir: "auto" }, entry.query),
       entry.answer ? el("details", { class: "answer" }, el("summary", {}, "Reference answer"), el("p", { dir: "auto" }, entry.answer)) : null,
@@ -361,7 +370,7 @@
   const ranking = () => {
     const { entry } = state;
     if (entry.responses.length < 3) return null;
-    const names = state.collection.kind === "rewards" || entry.responses[0].dimensions.length === 4 ? entry.responses[0].dimensions.map((d) => d.name) : [];
+    const names = [...DIMENSIONS].filter((name) => entry.responses.some((one) => one.dimensions.some((dimension) => dimension.name === name)));
     const rows = entry.responses.map((candidate, position) => {
       const pick = (side) =>
         el("input", {
@@ -376,7 +385,7 @@
         el("td", {}, pick(1)),
         el("td", { class: "rank" }, isPairs() ? String(position + 1) : ""),
         el("td", {}, el("bdi", { class: "id" }, candidate.label), role ? el("span", { class: `chip ${role}` }, role) : null),
-        el("td", { class: "wide" }, bar(candidate.value, state.collection.maxValue, "reward"), el("b", {}, candidate.bounds ? `${number(candidate.bounds[0], 1)}–${number(candidate.bounds[1], 1)}` : number(candidate.value))),
+        el("td", { class: "wide" }, bar(candidate.value, entry.max_value, "reward"), el("b", {}, candidate.bounds ? `${number(candidate.bounds[0], 1)}–${number(candidate.bounds[1], 1)}` : number(candidate.value))),
         ...names.map((name) => {
           const dimension = candidate.dimensions.find((one) => one.name === name);
           return el("td", { class: "small" }, bar(dimension?.score ?? null, 10, name), number(dimension?.score, 1));
@@ -433,8 +442,9 @@
     );
   };
 
+  const DIMENSIONS = new Set(["helpfulness", "logicality", "faithfulness", "completeness"]);
   const dimensionRow = (dimension) => {
-    const max = state.collection.kind === "rewards" || dimension.calls ? 10 : null;
+    const max = dimension.calls || DIMENSIONS.has(dimension.name) ? 10 : null; // verdicts of benchmarks have scales of their own
     const facts = [
       dimension.judge,
       dimension.calls ? `${count(dimension.calls)} calls` : null,
@@ -444,12 +454,12 @@
     ].filter(Boolean);
     return el(
       "details",
-      { class: "dimension", data: { name: dimension.name } },
+      { class: `dimension ${max ? "" : "wide"}`, data: { name: dimension.name } },
       el(
         "summary",
         {},
         el("span", { class: "dimension-name" }, dimension.name),
-        max ? bar(dimension.score, max, dimension.name) : el("span", { class: "bar-track hidden" }),
+        max ? bar(dimension.score, max, dimension.name) : null,
         el("span", { class: "dimension-score" }, dimension.score !== null ? number(dimension.score, 1) : dimension.bounds ? `${number(dimension.bounds[0], 1)}–${number(dimension.bounds[1], 1)}` : "unscored"),
       ),
       dimension.reason ? el("p", { class: "reason" }, dimension.reason) : null,
@@ -546,6 +556,7 @@
 
   const showReader = () => {
     const { entry } = state;
+    document.body.classList.toggle("without-reader", !state.document && !entry.extracts.length);
     for (const name of ["document", "extracts"]) $(`tab-${name}`).setAttribute("aria-selected", String(state.reader === name));
     $("tab-extracts").hidden = !entry.extracts.length;
     $("tab-extracts").textContent = `Extracts (${entry.extracts.length})`;

@@ -234,6 +234,7 @@ def test_models_side_by_side(open_page: OpenPage) -> None:
     tab = open_page(page)
     tab.click("#tabs button:nth-child(2)")
     tab.wait_for_selector("text=DPO − SFT +6.00")
+    assert "null" not in tab.inner_text("#main")
     assert [head.inner_text().split()[0] for head in tab.query_selector_all(".side-column h2")] == ["SFT", "DPO"]
 
 
