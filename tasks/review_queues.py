@@ -29,6 +29,8 @@ from longreward.human_labels.items import (
     DEFINITIONS,
     KINDS,
     MAX_SCORE,
+    SUPPORT_LEVELS,
+    SUPPORT_QUESTION,
     WORDS,
     Kind,
     Label,
@@ -53,8 +55,7 @@ ITEMS_PER_CALL = 100
 ELLIPSIS = "… (the rest: View full trace)"
 
 INSTRUCTIONS: Mapping[Kind, str] = {
-    "support": "Does the evidence support the statement? Full: it says all or nearly all of it. Partial: more than "
-    "half; a detail is missing or different. None: most of it is missing or contradicted. Use the evidence alone.",
+    "support": f"{SUPPORT_QUESTION} {SUPPORT_LEVELS}",
     "preference": "Which response is better in the aspect that the text names? Choose tie only if you cannot tell.",
     "score": f"How well does the response do in the aspect that the text names, from 0 (not at all) to {MAX_SCORE} "
     "(entirely)?",
@@ -162,7 +163,7 @@ def response_preview(item: ReviewItem) -> str:
         sections = [("Statement", item.statement or "")]
         sections += [(f"Evidence {number}", chunk.text) for number, chunk in enumerate(item.evidence, 1)]
         sections.append(("The whole response", item.responses[0]))
-        title = "Support: does the evidence support the statement?"
+        title = f"Support: {SUPPORT_QUESTION[0].lower()}{SUPPORT_QUESTION[1:]}"
     else:
         title = f"{'Preference' if item.kind == 'preference' else 'Score'}: {item.aspect}"
         names = ("Response A", "Response B") if item.kind == "preference" else ("Response",)

@@ -61,6 +61,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     create.add_argument("--no-queues", action="store_true", help="only write the items, for `review page`")
     create.set_defaults(run=_create)
 
+    page = actions.add_parser(
+        "page",
+        help="write the items as one HTML page, for reviewers without MLflow",
+        description="Writes a page that requests nothing. Reviewers label in their browser and download a file that "
+        "`longreward review import` reads.",
+    )
+    _add_folder(page)
+    page.add_argument("--out", type=Path, default=Path("labels.html"), metavar="FILE", help="default: labels.html")
+    page.set_defaults(run=_page)
+
     collect = actions.add_parser(
         "collect",
         help="read the labels from MLflow into data/labels",
@@ -148,6 +158,17 @@ def _create(options: argparse.Namespace) -> int:
 def _address(url: str) -> str:
     """Return the address of a queue, on the default port of `longreward serve` if there is no tracking server."""
     return f"http://127.0.0.1:5000{url}" if url.startswith("/") else url
+
+
+def _page(options: argparse.Namespace) -> int:
+    from longreward.human_labels.label_page import render_label_page
+    from longreward.utils.jsonl import open_atomic
+
+    items = list(_read(options.labels).items.values())
+    with open_atomic(options.out) as file:
+        file.write(render_label_page(items))
+    print(f"{options.out}: {len(items)} items; then: longreward review import labels-NAME.jsonl")
+    return 0
 
 
 def _collect(options: argparse.Namespace) -> int:

@@ -128,19 +128,17 @@ def judge_ratings(labels: LabelSet) -> Ratings:
 def length_ratings(labels: LabelSet) -> Ratings:
     """Return the values of a rater that only sees lengths: the longer the text, the better.
 
-    Of two responses it prefers the longer one. Scores and levels of support are the human ones, assigned by rank: the
-    longest text gets the highest label. So its marginal distribution is perfect, and only its order can be wrong.
+    Of two responses it prefers the longer one. Scores and levels of support are the human ones of their kind, assigned
+    by rank: the longest text gets the highest label. So its distribution is right, and only its order can be wrong.
     """
     ratings: dict[str, float | None] = {}
     labelled = labels.by_item()
-    for kind, aspect, items in _questions(labels):
+    for kind in KINDS:
+        items = [item for item in labels.items.values() if item.kind == kind and item.id in labelled]
         if kind == "preference":
-            ratings |= {item.id: sign(item.length) for item in items.values()}
-        elif aspect != ALL:
-            by_length = sorted(
-                (item for item in items.values() if item.id in labelled),
-                key=lambda item: (item.length, item.id),
-            )
+            ratings |= {item.id: sign(item.length) for item in items}
+        else:
+            by_length = sorted(items, key=lambda item: (item.length, item.id))
             # One label an item: the lower of the middle ones, as support has no values in between.
             middles = sorted(
                 sorted(label.value for label in labelled[item.id])[(len(labelled[item.id]) - 1) // 2]

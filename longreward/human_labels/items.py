@@ -26,7 +26,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Aspect = Dimension | Literal["overall"]
 """What a question asks about: a dimension, or `overall`, which is compared with the reward."""
 ASPECTS: tuple[Aspect, ...] = (*DIMENSIONS, "overall")
-Source = Literal["mlflow", "page", "import"]
+Source = Literal["mlflow", "import"]
 
 WORDS: Mapping[Kind, Mapping[str, float]] = {
     "support": {"full": 1.0, "partial": 0.5, "none": 0.0},
@@ -44,6 +44,12 @@ DEFINITIONS: Mapping[Aspect, str] = {
     "completeness": "Does the response contain everything in the document that the question asks for?",
     "overall": "All criteria together: helpful, logical, faithful to the document, complete.",
 }
+SUPPORT_QUESTION = "Does the evidence support the statement?"
+SUPPORT_LEVELS = (
+    "Full: it says all or nearly all of it. Partial: more than half; a detail is missing or different. None: most of "
+    "it is missing or contradicted. Use the evidence alone."
+)
+"""What the judge's prompt says about the levels."""
 
 
 class ReviewItem(Record):

@@ -118,6 +118,10 @@ def render_markdown(report: LabelReport, *, shown: int = 10) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _value(kind: Kind, value: float) -> str:
+    return f"{value:.3g}" if kind == "score" else str(format_value(kind, value))
+
+
 HEADER = ("question", "rater", "labels", "kappa", "quadratic kappa", "equal", "pairwise accuracy")
 
 
@@ -205,8 +209,8 @@ def _disagreement(report: LabelReport, label: Label, value: float) -> list[str]:
         item.id,
         item.aspect,
         label.reviewer,
-        str(format_value(item.kind, label.value)),
-        f"{format_value(item.kind, value):.2f}" if item.kind == "score" else str(format_value(item.kind, value)),
+        _value(item.kind, label.value),
+        _value(item.kind, value),
         text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]}…",
         label.comment or "",
     ]

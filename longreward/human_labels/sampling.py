@@ -31,6 +31,12 @@ MARGINS: tuple[tuple[str, float], ...] = (("margin 3 and more", 3.0), ("margin 1
 SCORES: tuple[tuple[str, float], ...] = (("score 7 and more", 7.0), ("score 4 to 7", 4.0), ("score below 4", 0.0))
 SUPPORTS: Mapping[float, str] = {1.0: "judge: full", 0.5: "judge: partial", 0.0: "judge: none"}
 
+STRATA: Mapping[Kind, Sequence[str]] = {
+    "support": tuple(SUPPORTS.values()),
+    "preference": tuple(name for name, _ in MARGINS),
+    "score": tuple(name for name, _ in SCORES),
+}
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -106,9 +112,16 @@ def sample_items(
 
 
 def _allocate(total: int, strata: Mapping[tuple[Kind, Aspect, str], Stratum]) -> Mapping[tuple[Kind, Aspect, str], int]:
-    """Divide `total` equally; what a small stratum cannot give, the others share."""
-    order = [*ASPECTS, *(name for name, _ in (*MARGINS, *SCORES)), *SUPPORTS.values()]
-    keys = sorted(strata, key=lambda key: (order.index(key[2]), order.index(key[1])))
+    """Divide `total` equally; what a small stratum cannot give, the others share.
+
+    Diagonals of the table of aspects and strata come first, so that fewer items than strata still have all of both.
+    """
+
+    def diagonal(key: tuple[Kind, Aspect, str]) -> tuple[int, int]:
+        aspect, names = ASPECTS.index(key[1]), STRATA[key[0]]
+        return (names.index(key[2]) - aspect) % len(names), aspect
+
+    keys = sorted(strata, key=diagonal)
     numbers = dict.fromkeys(keys, 0)
     while total > 0:
         open_keys = [key for key in keys if numbers[key] < len(strata[key].candidates())]

@@ -83,9 +83,9 @@ class EvidencePage:
             title="".join(character if character.isprintable() else " " for character in self.title),
             script=Markup(script),
             style=Markup(style),
-            script_hash=_csp_hash(script),
-            style_hash=_csp_hash(style),
-            index=_encode(index),
+            script_hash=csp_hash(script),
+            style_hash=csp_hash(style),
+            index=encode_block(index),
             blocks=self.blocks,
         )
 
@@ -104,11 +104,12 @@ class EvidencePage:
 
     def _add_block(self, prefix: str, value: Any) -> str:
         block_id = f"{prefix}{len(self.blocks)}"
-        self.blocks.append((block_id, _encode(value)))
+        self.blocks.append((block_id, encode_block(value)))
         return block_id
 
 
-def _encode(value: Any) -> str:
+def encode_block(value: Any) -> str:
+    """Return plain data as JSON, compressed with gzip, in base64."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if find_surrogate(text) is not None:  # UTF-8 cannot encode it, a JSON escape can
         text = json.dumps(value, separators=(",", ":"))
@@ -119,7 +120,8 @@ def _file(name: str) -> str:
     return (FILES / name).read_text(encoding="utf-8")
 
 
-def _csp_hash(content: str) -> str:
+def csp_hash(content: str) -> str:
+    """Return the hash by which a Content-Security-Policy allows an inline script or stylesheet."""
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 

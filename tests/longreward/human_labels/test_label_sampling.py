@@ -109,3 +109,10 @@ def test_missing_example(tmp_path: Path, files: tuple[Path, Path]) -> None:
     other.write_text(json.dumps({"idx": 99, "query": "q", "context": "c"}) + "\n")
     with pytest.raises(DataError, match=r"other\.jsonl has no such example"):
         sample_items(files[0], other, count=10, seed=0)
+
+
+def test_fewer_items_than_strata_have_all_aspects_and_margins(files: tuple[Path, Path]) -> None:
+    items = sample_items(*files, count=5, seed=0, kinds=("preference",))
+    assert len({item.aspect for item in items}) == 5
+    assert set(Counter(item.stratum for item in items).values()) <= {1, 2}
+    assert len({item.stratum for item in items}) == 3
