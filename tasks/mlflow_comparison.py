@@ -22,7 +22,9 @@ from longreward.evaluation.statistics import format_p
 from longreward.tasks.tracking.history import ANSWERS, PastRun, read_artifact, run_tags
 from longreward.tasks.tracking.history import MEASURES as MEASURES_FILE
 from longreward.tasks.tracking.run import DVC_TAG
+from longreward.utils.console import output_width, uses_color
 from longreward.utils.markdown import Cells, markdown_table
+from longreward.utils.markdown_text import render_text
 
 SFT_TAG = f"{DVC_TAG}models/sft"
 COMMIT_TAG = "mlflow.source.git.commit"
@@ -228,14 +230,8 @@ def _read_answers(run: PastRun, decoding: str) -> dict[str, dict[str, Any]]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the comparison with formatted tables."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    with console.capture() as capture:  # the command handles a closed pipe in `print`, rich exits with an error
-        console.print(Markdown(to_markdown(comparison)))
-    print(capture.get(), end="")
+    """Print the comparison as text of the terminal's width."""
+    print(render_text(to_markdown(comparison), width=output_width(), color=uses_color(sys.stdout)), end="")
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

@@ -2,12 +2,19 @@
 
 import argparse
 import asyncio
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from longreward.tasks.doctor.finding import Level
+from longreward.utils.console import output_width, uses_color
+
 if TYPE_CHECKING:
     from longreward.tasks.doctor.finding import Finding
+
+INDENT = 16  # columns before the message of a finding
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -26,17 +33,33 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _doctor(options: argparse.Namespace) -> int:
     """Return 1 if a run would fail."""
-    from longreward.tasks.doctor.finding import Level
-
     counts = dict.fromkeys(Level, 0)
     for finding in _run_checks(options):
-        print(f"{finding.level} {finding.subject:<14}{' '.join(finding.message.split())}")
-        if finding.advice:
-            print(f"{'':<16}→ {finding.advice}")
+        for line in _format(finding):
+            print(line)
         counts[finding.level] += 1
     notes = f", notes (!): {counts[Level.NOTE]}" if counts[Level.NOTE] else ""
     print(f"problems (✗): {counts[Level.FAILURE] or 'none'}{notes}")
     return 1 if counts[Level.FAILURE] else 0
+
+
+def _format(finding: "Finding") -> list[str]:
+    """Return the lines of a finding: wrapped on a terminal, one for the message and one for the advice elsewhere."""
+    message = f"{finding.level} {finding.subject:<14}{' '.join(finding.message.split())}"
+    advice = [f"{'':<{INDENT}}→ {finding.advice}"] if finding.advice else []
+    if not sys.stdout.isatty():
+        return [message, *advice]
+    wrapped = [
+        part
+        for line in (message, *advice)
+        for part in textwrap.wrap(
+            line, output_width(), subsequent_indent=" " * INDENT, break_long_words=False, break_on_hyphens=False
+        )
+    ]
+    if uses_color(sys.stdout):
+        color = {Level.FAILURE: "\033[31m", Level.NOTE: "\033[33m"}.get(finding.level, "\033[32m")
+        wrapped[0] = f"{color}{finding.level}\033[0m{wrapped[0][len(finding.level) :]}"
+    return wrapped
 
 
 def _run_checks(options: argparse.Namespace) -> "Iterator[Finding]":

@@ -35,6 +35,7 @@ def _judge_check(options: argparse.Namespace) -> int:
     from longreward.judge_validation.gate import load_or_run_check
     from longreward.judge_validation.report import render_markdown
     from longreward.tasks.state import judge_checks, ledger_file
+    from longreward.utils.markdown_text import print_markdown
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     default = Path("params.yaml") if Path("params.yaml").exists() else None
@@ -61,9 +62,8 @@ def _judge_check(options: argparse.Namespace) -> int:
         result = {**report.model_dump(mode="json"), "failures": failures}
         print(json.dumps(result | ({"labels": to_json(labels)} if labels else {}), indent=1, ensure_ascii=False))
     else:
-        print(render_markdown(report, config), end="")
+        print_markdown(render_markdown(report, config))
         if labels is not None:
-            print(f"\n{render_agreement(labels)}", end="")
-            for failure in agreement_failures(labels, config):
-                print(f"- {failure}")
+            failed = "".join(f"- {failure}\n" for failure in agreement_failures(labels, config))
+            print_markdown(f"\n{render_agreement(labels)}{failed}")
     return 1 if failures else 0

@@ -235,7 +235,9 @@ def _report(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(to_json(report), indent=1, ensure_ascii=False))
     else:
-        print(render_markdown(report, shown=options.disagreements), end="")
+        from longreward.utils.markdown_text import print_markdown
+
+        print_markdown(render_markdown(report, shown=options.disagreements))
     return 0
 
 

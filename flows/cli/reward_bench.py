@@ -58,6 +58,7 @@ def _reward_bench(options: argparse.Namespace) -> int:
     from longreward.reward_bench.items import read_items, read_long_rewardbench
     from longreward.reward_bench.render import render_markdown
     from longreward.reward_bench.rewards import open_reward_model, score_with_reward_model
+    from longreward.utils.markdown_text import print_markdown
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = load_settings(options, default=None)
@@ -89,5 +90,5 @@ def _reward_bench(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(result), indent=1, ensure_ascii=False), end="")
     else:
-        print(render_markdown(result), end="")
+        print_markdown(render_markdown(result))
     return 0

@@ -102,6 +102,7 @@ async def _run_study(
     from longreward.params import read_params
     from longreward.study.results import summarize_runs
     from longreward.tasks.study_runs import read_cells, study_parent_run, write_study
+    from longreward.utils.markdown_text import print_markdown
 
     with study_parent_run(study) as parent:
         for cell in pending:
@@ -113,5 +114,5 @@ async def _run_study(
         model = read_params().evaluate.registered_model
         results = summarize_runs(read_cells(cells, study, registered_model=model))
         write_study(parent, results, FOLDER, preset=options.preset)
-    print((FOLDER / "study.md").read_text(encoding="utf-8"))
+    print_markdown((FOLDER / "study.md").read_text(encoding="utf-8"))
     return Completed(message=f"the results of {len(cells)} runs are in {FOLDER}/study.md")

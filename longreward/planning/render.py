@@ -1,13 +1,16 @@
 """Plans as text."""
 
+import textwrap
 from collections.abc import Callable
 
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.planning.estimate import Requests, StagePlan
 from longreward.planning.plan import ProjectPlan
 from longreward.planning.reply_stats import Range
+from longreward.utils.console import output_width
 
-MIN_WIDTH = 104  # columns; rich would truncate numbers in a narrower terminal
+TABLE_WIDTH = 200  # columns; rich would truncate numbers if a table did not fit
+SINGLE_LINE_WIDTH = 80  # columns from which "faithfulness: statements" has one line
 TIME_UNITS = ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
 
 
@@ -17,25 +20,29 @@ def print_plan(plan: ProjectPlan) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console.width = max(console.width, MIN_WIDTH)
+    width = output_width()
+    console = Console(width=max(width, TABLE_WIDTH))
+    separator = " " if width >= SINGLE_LINE_WIDTH else "\n  "
     # Captured and printed with print(), so that a closed pipe raises BrokenPipeError as in the other commands.
     with console.capture() as output:
         for stage in plan.stages:
-            table = Table(title=format_title(stage), title_justify="left", box=box.SIMPLE_HEAD)
+            title = textwrap.fill(format_title(stage), width)
+            table = Table(
+                title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False
+            )
             table.add_column("requests", no_wrap=True)
-            for name in ("calls", "cached", "prompt tokens", "reply tokens", plan.currency):
+            for name in ("calls", "cached", "prompt\ntokens", "reply\ntokens", plan.currency):
                 table.add_column(name, justify="right", no_wrap=True)
             for template, requests in stage.templates.items():
                 dimension = next(name for name, templates in DIMENSION_TEMPLATES.items() if template in templates)
-                suffix = "" if template == dimension else f": {template}"
+                suffix = "" if template == dimension else f":{separator}{template}"
                 table.add_row(f"{dimension}{suffix}", *_cells(requests))
             table.add_section()
             table.add_row("all", *_cells(stage.total), style="bold")
-            console.print(table)
-    print(output.get(), end="")
+            console.print(table, "")
+    print("\n".join(line.rstrip() for line in output.get().splitlines()))
     for note in plan.notes:
-        print(f"- {note}")
+        print(textwrap.fill(note, width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False))
 
 
 def format_title(stage: StagePlan) -> str:
@@ -87,8 +94,8 @@ def format_seconds(seconds: Range) -> str:
 
 
 def _abbreviate(value: float) -> str:
-    """Return integers up to a hundred thousand, then k, M or G with at least three digits."""
-    for threshold, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e5, 1e3, "k")):
+    """Return integers up to ten thousand, then k, M or G with at least two digits."""
+    for threshold, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if value >= threshold:
             scaled = value / unit
             return f"{scaled:,.0f}{suffix}" if scaled >= 100 else f"{scaled:,.1f}{suffix}"
