@@ -77,7 +77,8 @@ class BatchConfig(Config):
     memory: about 4 MB per prompt with ten responses."""
 
     requests_per_file: int = Field(default=50_000, ge=1)
-    """Largest number of requests per file, and so per batch (OpenAI and Zhipu accept 50,000)."""
+    """Largest number of requests per file, and so per batch (OpenAI and Zhipu accept 50,000,
+    Anthropic 100,000)."""
 
     megabytes_per_file: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Largest size of a file, in 1,000,000 bytes; None: the limit of `judge.kind` (`zhipu`: 100, the others: 200)."""
@@ -182,8 +183,9 @@ class JudgeConfig(Config):
 
     mode: Mode = Field(default="live", validate_default=True)
     """How requests are sent. `live`: one call a request; `batch`: many at once through the provider's batch interface,
-    at its price (OpenAI, Zhipu: half) and within 24 hours a round; `batch_files`: in files of the same format, which
-    another program answers (`vllm run-batch`). Batches send everything: `score.strategy` must be `full`."""
+    at its price (OpenAI, Anthropic, Zhipu: half) and within 24 hours a round; `batch_files`: in files of OpenAI's
+    format, which another program answers (`vllm run-batch`). Batches send everything: `score.strategy` must be
+    `full`."""
 
     batch: BatchConfig = BatchConfig()
     """How batches are made."""
@@ -296,12 +298,10 @@ class JudgeConfig(Config):
     def _validate_mode(cls, value: Mode, info: ValidationInfo) -> Mode:
         kind: Kind = info.data.get("kind", "offline")
         if value not in PROVIDERS[kind].modes:
-            batch_kinds = [name for name, provider in PROVIDERS.items() if "batch" in provider.modes]
-            files = ", or to batch_files for vllm run-batch" if "batch_files" in PROVIDERS[kind].modes else ""
-            raise ValueError(
-                f"{kind} has no batch interface of OpenAI's form; {', '.join(batch_kinds)} have one. Set judge.mode to "
-                f"live{files}"
-            )
+            kinds = ", ".join(name for name, provider in PROVIDERS.items() if value in provider.modes)
+            modes = " or ".join(PROVIDERS[kind].modes)
+            feature = "batch interface" if value == "batch" else "request files of OpenAI's form"
+            raise ValueError(f"{kind} has no {feature}; {kinds} have it. Set judge.mode to {modes}")
         return value
 
     @model_validator(mode="after")

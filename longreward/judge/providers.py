@@ -37,6 +37,8 @@ class Provider:
     # A name, because the modules of the clients import this one.
     client: str = "longreward.judge.http_client:HttpJudge"
     """Module and class of the client, which is called with the JudgeConfig."""
+    batch_client: str = "longreward.judge.batch.client:BatchJudge"
+    """The same for the modes with batches."""
 
     def trusts(self, base_url: str | None) -> bool:
         """Whether the key in `key_env` may be sent to this address (None: that of the provider)."""
@@ -79,8 +81,11 @@ PROVIDERS: Mapping[Kind, Provider] = {
         hosts=("api.anthropic.com",),
         needs_key=True,
         max_temperature=1.0,
-        modes=("live",),
+        modes=("live", "batch"),
+        batch_endpoint="/v1/messages",
+        batch_megabytes=100.0,  # the API takes 256, but one call holds a batch in memory
         client="longreward.judge.anthropic:AnthropicJudge",
+        batch_client="longreward.judge.batch.anthropic:AnthropicBatchJudge",
     ),
     "vllm": Provider(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY"),
     "sglang": Provider(base_url="http://localhost:30000/v1", key_env="SGLANG_API_KEY"),

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ REQUEST_ID_LENGTH = 40  # providers accept up to 64 characters
 
 class BatchJudge(HttpJudge):
     """An HTTP judge whose requests and replies are lines of files."""
+
+    def open_server(self) -> BatchServer:
+        """Return the batch interface of the provider."""
+        config = self._config
+        return BatchServer(self.client, self.errors, endpoint=config.endpoint, max_retries=config.max_retries)
 
     def request_line(self, request_id: str, request: ChatRequest, *, temperature: float) -> bytes:
         """Return a line of a request file, with the same body as in live mode."""
@@ -130,17 +136,15 @@ class BatchClients:
 
     def open(self, config: JudgeConfig, account: Account) -> BatchJudgeClient:
         """Return a client for these settings; raise ConfigError for a missing key, StateError for disk errors."""
-        judge = BatchJudge(config)
+        batch_judge: type[BatchJudge] = pkgutil.resolve_name(config.provider.batch_client)
+        judge = batch_judge(config)
         address = str(judge.client.base_url)
         key = (address, judge.name)
         if key not in self._schedulers:
             folder = BatchFolder(self._path, address=address, model=judge.name)
             runner = None
             if config.mode == "batch":
-                server = BatchServer(
-                    judge.client, judge.errors, endpoint=config.endpoint, max_retries=config.max_retries
-                )
-                runner = BatchRunner(folder, server, config.batch)
+                runner = BatchRunner(folder, judge.open_server(), config.batch)
             megabytes = config.batch.megabytes_per_file or config.provider.batch_megabytes
             max_bytes = int(megabytes * 1_000_000)
             self._schedulers[key] = BatchScheduler(folder, runner, config.batch, max_bytes=max_bytes)

@@ -306,7 +306,7 @@ async def test_missing_batch_interface_and_missing_ledger_are_errors_with_advice
     [
         ({"mode": "batch"}, "offline has no batch interface"),
         ({"mode": "batch", "kind": "vllm", "model": "m"}, "vllm has no batch interface"),
-        ({"mode": "batch", "kind": "anthropic", "model": "m"}, "anthropic has no batch interface"),
+        ({"mode": "batch_files", "kind": "anthropic", "model": "m"}, "anthropic has no request files"),
         ({"mode": "batches"}, "mode"),
     ],
 )
