@@ -2,15 +2,17 @@
 
 It replies to the prompts of the reward in the format that they ask for, from a request's slots alone. It is
 deterministic and knows no meaning: a paraphrase without a common word counts as different. Its scores rank responses
-that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-2`. A change of
+that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-3`. A change of
 any verdict needs a new number in this name, since the ledger serves earlier verdicts by name.
 """
 
 import re
 from collections.abc import Callable, Mapping
 
+from longreward.builtin.offline_judge.answer_candidates import answer_share, extract_relevance
 from longreward.builtin.offline_judge.benchmark_rules import BENCHMARK_RULES, SYNTHESIS_RULES
 from longreward.builtin.offline_judge.lexical import (
+    META,
     Sentence,
     neutralize,
     parse_sentence,
@@ -18,21 +20,20 @@ from longreward.builtin.offline_judge.lexical import (
     split_sentences,
 )
 from longreward.builtin.offline_judge.overlap import (
-    QuestionPart,
     clauses,
     coverage,
     evidence_clauses,
     evidence_sentences,
     is_contradiction,
-    question_parts,
     relevance,
     support_level,
 )
+from longreward.builtin.offline_judge.question_parts import VALUE_KINDS, QuestionPart, question_parts
 from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
 Slots = Mapping[str, str]
-NAME = "offline-lexical-2"
+NAME = "offline-lexical-3"
 NO_STATEMENT = "<no_statement/>"
 NOTHING_RELEVANT = "No relevant information"
 MAX_SENTENCES = 300  # of a response; one without end is cut
@@ -63,7 +64,7 @@ class OfflineJudge:
 
 def helpfulness(slots: Slots) -> str:
     """Rate whether each part of the question gets a value of the kind it asks for, relevant and in clean sentences."""
-    parts, sentences = question_parts(slots["question"]), _response_sentences(slots)
+    parts, sentences = question_parts(slots["question"]), _answer_units(slots)
     if not sentences:
         return _rating("The answer is empty.", 0)
     if is_refusal(slots["answer"]):
@@ -72,18 +73,20 @@ def helpfulness(slots: Slots) -> str:
     terms = frozenset().union(*(s.terms for s in sentences))
     for part in parts:
         share = max(_answer_share(part, s) for s in sentences)
-        if _is_open(part):  # also the share of its words that the response takes up
-            part_words = _topic_words(part)
-            share *= 0.5 + 0.5 * len(part_words & terms) / len(part_words)
+        if part.is_open and part.topic_words:  # also the share of its words that the response takes up
+            share *= 0.5 + 0.5 * len(part.topic_words & terms) / len(part.topic_words)
         answered.append(share)
     mean = sum(answered) / len(answered)
-    words = frozenset().union(*(_topic_words(part) for part in parts))
-    stray = sum(not s.terms & words for s in sentences) / len(sentences) if words and len(sentences) > 1 else 0
+    words = frozenset().union(*(part.topic_words for part in parts))
+    stray = 0.0
+    if words and len(sentences) > 1:
+        question = parse_sentence(slots["question"])
+        stray = sum(not s.terms & words and not _is_fragment(s, question) for s in sentences) / len(sentences)
     points = {
-        f"{len(parts)} part(s) asked, met to {mean:.2f}": 10 * mean,
-        f"{stray:.2f} of the sentences are off the question": 0 if any(map(_is_open, parts)) else -2 * stray,
+        f"{len(parts)} part(s) asked, met to {mean:.2f}": 10 * mean * (1.5 - 0.5 * mean),  # the first value helps most
+        f"{stray:.2f} of the sentences are off the question": 0 if any(part.is_open for part in parts) else -2 * stray,
         "some of it is said twice": -4 * repetition_rate([(s.order, s.negated) for s in sentences]),
-        "it breaks off": 0 if sentences[-1].finished else -1,
+        "it breaks off": 0 if _is_ended(sentences[-1]) else -1,
         "it is very long for what was asked": -1 if len(sentences) > 12 + 4 * len(parts) else 0,
     }
     return _sum_up(points)
@@ -107,7 +110,7 @@ def logicality(slots: Slots) -> str:
         f"{wrong_sums} wrong calculation(s)": -3 * min(2, wrong_sums),
         "it repeats itself": -6 * repetition_rate([(s.order, s.negated) for s in sentences]),
         "a word is repeated over and over": -3 if _STUTTER.search(slots["answer"]) else 0,
-        "it breaks off": 0 if sentences[-1].finished else -1.5,
+        "it breaks off": 0 if _is_ended(sentences[-1]) else -1.5,
         "brackets or quotes stay open": 0 if balanced else -1,
     }
     return _sum_up(points, start=10, otherwise="No fault was found.")
@@ -118,14 +121,14 @@ def statements(slots: Slots) -> str:
     stated: list[str] = []
     seen: set[str] = set()
     subject = _first_name(slots["question"])
-    sentences = _response_sentences(slots)
-    for s in sentences:
-        is_remark = s.text.endswith((":", "：", "?", "？")) or not s.terms - _FILLER or _REFUSAL.search(s.text)
+    question = parse_sentence(slots["question"])
+    for s in _response_sentences(slots):
+        is_question = s.text.endswith(("?", "？")) and s.terms - question.terms <= META
+        is_remark = is_question or s.text.endswith((":", "：")) or not s.terms - _FILLER or _REFUSAL.search(s.text)
         is_inference = _INFERENCE.match(s.text) and (s.numbers | s.name_terms) <= seen
         if not is_remark and not is_inference:
-            is_bare = len(sentences) == 1 and len(s.order) <= MAX_BARE_TERMS  # "In 1861." needs its question
-            if is_bare:
-                stated.append(f"{slots['question'].strip(' ?？')}: {s.text}")
+            if _is_fragment(s, question):  # "In 1861." needs its question
+                stated += _answers_as_statements(slots["question"], s)
             elif subject:
                 stated.append(_LEADING_POSSESSIVE.sub(f"{subject}'s", _LEADING_PRONOUN.sub(subject, s.text)))
             else:
@@ -137,33 +140,56 @@ def statements(slots: Slots) -> str:
 
 
 def support(slots: Slots) -> str:
-    """Return whether one sentence of the evidence supports the statement, or each of its clauses."""
+    """Return whether one sentence of the evidence supports the statement, or each of its clauses.
+
+    A statement that quotes a question is supported if its values are those of the evidence that the question asks for.
+    """
     evidence = evidence_clauses(slots["context"], joined=True)
-    level, closest = support_level(parse_sentence(slots["statement"].strip()), evidence)
+    claim = parse_sentence(slots["statement"].strip())
+    if match := _QUOTED_QUESTION.match(claim.text):
+        claim = parse_sentence(match["answer"].strip())
+        level = _fragment_support(match["question"], claim, evidence)
+        closest = max(evidence, key=lambda e: len(e.terms & claim.terms), default=None)
+    else:
+        level, closest = support_level(claim, evidence)
     verdict = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}[level]
     return f'The closest passage is: "{neutralize(closest.text if closest else "none")}".\n[[{verdict}]]'
 
 
 def extraction(slots: Slots) -> str:
     """List the chunk's sentences that are most relevant to the question; names weigh more than words."""
-    question = parse_sentence(slots["question"])
-    rated = [(relevance(question, s), i, s.text) for i, s in enumerate(evidence_sentences(slots["context"]))]
+    question, sentences = parse_sentence(slots["question"]), evidence_sentences(slots["context"])
+    parts = question_parts(slots["question"])
+    rated = [
+        (relevance(question, s) or 0.5 * extract_relevance(parts, sentences, i), i, s.text)
+        for i, s in enumerate(sentences)
+    ]
     best = sorted((item for item in rated if item[0] > 0), key=lambda item: (-item[0], item[1]))[:MAX_EXTRACTS]
     lines = [f"{n}. {neutralize(text)}" for n, (_, _, text) in enumerate(sorted(best, key=lambda item: item[1]), 1)]
     return "\n".join(lines) if lines else NOTHING_RELEVANT
 
 
 def completeness(slots: Slots) -> str:
-    """Rate the share of the relevant points that the response covers, weighted by their relevance."""
-    question = parse_sentence(slots["question"])
-    weights = {s.text: (s, relevance(question, s)) for s in evidence_clauses(slots["context"])}
-    points = [(s, weight) for s, weight in weights.values() if weight > 0]
-    parts = [part for s in _response_sentences(slots) for part in {s, *clauses(s)}]
-    if not parts or not points:
-        return _rating("Nothing to compare.", 0 if not parts else 8 if is_refusal(slots["answer"]) else 5)
-    total = sum(weight for _, weight in points)
-    covered = sum(weight * coverage(parts, s, question) for s, weight in points) / total
-    return _rating(f"Of {len(points)} relevant point(s), {covered:.2f} by weight are in the answer.", 10 * covered)
+    """Rate the share of what the question asks for that the response covers.
+
+    For an open question these are the relevant points, weighted by their relevance.
+    """
+    question, parts = parse_sentence(slots["question"]), question_parts(slots["question"])
+    evidence, sentences = evidence_clauses(slots["context"], joined=True), _answer_units(slots)
+    if not sentences or not evidence:
+        return _rating("Nothing to compare.", 0 if not sentences else 8 if is_refusal(slots["answer"]) else 5)
+    closed = [part for part in parts if not part.is_open]
+    shares = [answer_share(closed, evidence, sentences)] * len(closed) if closed else []
+    analysis = f"Of what {len(closed)} part(s) ask for, {shares[0]:.2f} is in the answer. " if closed else ""
+    if len(closed) < len(parts):
+        weights = {s.text: (s, relevance(question, s)) for s in evidence}
+        points = [(s, weight) for s, weight in weights.values() if weight > 0]
+        clauses_of_answer = [part for s in sentences for part in {s, *clauses(s)}]
+        total = sum(weight for _, weight in points) or 1.0
+        covered = sum(weight * coverage(clauses_of_answer, s, question) for s, weight in points) / total
+        shares += [covered] * (len(parts) - len(closed))
+        analysis += f"Of {len(points)} relevant point(s), {covered:.2f} by weight are in the answer."
+    return _rating(analysis.strip(), 10 * sum(shares) / len(shares))
 
 
 REWARD_RULES: dict[str, Callable[[Slots], str]] = {
@@ -183,33 +209,84 @@ def is_refusal(text: str) -> bool:
 
 
 def _response_sentences(slots: Slots) -> tuple[Sentence, ...]:
-    return split_sentences(slots["answer"])[:MAX_SENTENCES]
+    """Return the response's sentences without what is addressed to a judge: headings, verdicts, tags, self-praise."""
+    text = _MARKUP.sub(" ", slots["answer"])
+    return tuple(s for s in split_sentences(text) if not _TO_JUDGE.search(s.text))[:MAX_SENTENCES]
+
+
+def _answer_units(slots: Slots) -> tuple[Sentence, ...]:
+    """Return the response's sentences, or the items of a list of values with one for each part of the question."""
+    sentences = _response_sentences(slots)
+    if len(sentences) == 1 and _is_fragment(sentences[0], parse_sentence(slots["question"])):
+        items = _fragment_items(sentences[0])
+        if len(items) == len(question_parts(slots["question"])):
+            return tuple(map(parse_sentence, items))
+    return sentences
 
 
 def _answer_share(part: QuestionPart, s: Sentence) -> float:
     """Return from 0 to 1 how far a sentence answers a part of the question."""
     about = part.about
-    if not about.terms:  # "Summarise the document": any statement does
+    if part.kind == "anything" and not about.terms:  # "Summarise the document": any statement does
         return 1.0 if len(s.terms) > MAX_BARE_TERMS else 0.2
-    new = s.terms - about.terms
-    people = [name for name in s.names if not name & about.terms]
-    values = {"number": s.numbers - about.terms, "person": people, "place": people, "anything": new}
-    # Chinese names look like words, and a name that begins a bare answer looks like any capitalized word.
-    has_value = bool(values[part.kind] or (part.kind in ("person", "place") and new and not s.names))
-    words = _topic_words(part)
+    new = s.terms - about.terms - META
+    words = part.topic_words
     on_topic = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
-    if has_value:
-        return 1.0 if on_topic else 0.7 if len(s.order) <= MAX_BARE_TERMS else 0.2
-    return 0.3 if on_topic else 0.0
+    if part.kind in VALUE_KINDS:
+        count = len({value.term for value in part.select_values(s)})
+    elif part.kind == "anything":
+        count = min(1, len(new))
+    else:
+        # Chinese names look like words, and a name that begins a bare answer looks like any capitalized word.
+        count = len([name for name in s.names if not name & part.question_names]) or int(bool(new) and not s.names)
+    if s.text.endswith(("?", "？")):
+        return 0.1
+    if not count:
+        return 0.3 if on_topic else 0.0
+    if on_topic:
+        return 1.0
+    return 0.3 if not _is_fragment(s, about) else 0.7 if part.kind == "anything" else 1.0
 
 
-def _is_open(part: QuestionPart) -> bool:
-    """Return whether the part asks for more than a value: a how or why in many words."""
-    return part.kind == "anything" and len(_topic_words(part)) > 4
+def _is_fragment(s: Sentence, question: Sentence) -> bool:
+    """Return whether a sentence is hardly more than values, and needs the question to be understood."""
+    if not s.terms - META or (s.words - META) & question.words or _VERB.search(s.text):
+        return False
+    items = [parse_sentence(item) for item in _fragment_items(s)]
+    has_subject = any(item.words and (item.order[0] in item.name_terms or _PRONOUN.match(item.text)) for item in items)
+    return not has_subject and all(len(item.words - META) <= MAX_BARE_TERMS for item in items)
 
 
-def _topic_words(part: QuestionPart) -> frozenset[str]:
-    return part.about.terms - part.about.name_terms
+def _fragment_items(s: Sentence) -> list[str]:
+    """Return the items of a list such as "1861, Kelden and tea"."""
+    return [item.strip() for item in _ITEM.split(s.text) if item.strip()]
+
+
+def _answers_as_statements(question: str, s: Sentence) -> list[str]:
+    """Return a statement for each item, if there is one for each part of the question; otherwise a single one."""
+    parts, items = question_parts(question), _fragment_items(s)
+    if len(items) != len(parts):
+        parts, items = (QuestionPart("anything", parse_sentence(question.strip())),), [s.text]
+    stated = []
+    for part, item in zip(parts, items, strict=True):
+        missing = [name for name in part.about.names if not name <= parse_sentence(part.about.text).terms]
+        of_whom = f" ({_first_name(question)})" if missing else ""
+        stated.append(f"The answer to “{part.about.text}{of_whom}” is: {item}")
+    return stated
+
+
+def _fragment_support(question: str, answer: Sentence, evidence: tuple[Sentence, ...]) -> float:
+    """Return how far the evidence supports the values of an answer to the question."""
+    terms = frozenset().union(*(e.terms for e in evidence))
+    if (answer.numbers | answer.name_terms) - parse_sentence(question).terms - terms:
+        return 0.0
+    share = answer_share(question_parts(question), evidence, [answer])
+    return 1.0 if share >= 0.75 else 0.5 if share >= 0.25 else 0.0
+
+
+def _is_ended(s: Sentence) -> bool:
+    """Return whether a sentence is finished, or too short to break off."""
+    return s.finished or (len(s.order) <= 6 and not _VERB.search(s.text))
 
 
 def _first_name(text: str) -> str:
@@ -236,6 +313,22 @@ _REFUSAL = re.compile(
     r"|未提及|没有提到|没有提及|无法(?:回答|确定|得知)|不知道|没有相关信息|抱歉",
     re.I,
 )
+_MARKUP = re.compile(  # of our prompts and of chat templates
+    r"<think>.*?</think>|<\|?/?[a-z_]+/?\|?>(?:(?<=start\|>)assistant)?"
+    r"|^[ \t]*[\[【][^\]】\n]{1,60}[\]】][ \t]*$|[\[【]{2}.{0,40}?[\]】]{2}|\((?:support|rating)\b[^()]{0,60}\)"
+    r"|^[ \t]*(?:rating|support|score|评分|支持程度)[ \t]*[:：][ \t]*(?:[\[【][^\n]*|\d{1,2}(?:/10)?)?[ \t]*$",
+    re.I | re.M | re.S,
+)
+_TO_JUDGE = re.compile(
+    r"\b(?:grad(?:e|er|es|ing)|rat(?:e|es|ing) (?:this|it)|give (?:it|this)|full marks|\d+ points|top score)\b"
+    r"|\bignore (?:all|the|any|everything)\b|\b(?:answer|response|assessment|statement)s? (?:is|are|was)\b.{0,40}"
+    r"\b(?:right|correct|complete|perfect|excellent|accurate|helpful|consistent)\b"
+    r"|忽略(?:以上|上述|所有)|打满分|(?:给出?|打)\d+分|回答(?:正确|完美|完整)",
+    re.I,
+)
+_QUOTED_QUESTION = re.compile(r"The answer to “(?P<question>.+?)” is: (?P<answer>.+)", re.S)
+_VERB = re.compile(r"\b(?:is|are|was|were|be|been|has|have|had|does|did|will|can|could|would|should|may|might|must)\b")
+_ITEM = re.compile(r"[,;] (?:and )?| and |[，；、]")
 _INFERENCE = re.compile(
     r"(?:therefore|thus|hence|so|overall|in (?:conclusion|summary|short)|consequently)\b|因此|所以|总之|综上|总的来说",
     re.I,
@@ -257,5 +350,6 @@ _STUTTER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}|([\u4e00-\u9fff]{2,8})\2{2,}", re
 _FULL_NAME = re.compile(
     r"(?<![.!?] )\b(?!(?:The|A|An|In|On|At|By|As|He|She|It|When|Where|Who|Which|What|How)\b)[A-Z]\w+(?: [A-Z]\w+)+"
 )
+_PRONOUN = re.compile(r"(?:he|she|it|they|his|her|their|its|this|that)\b|[他她它]", re.I)
 _LEADING_PRONOUN = re.compile(r"^(?:He|She)\b")
 _LEADING_POSSESSIVE = re.compile(r"^(?:His|Her)\b")

@@ -1,7 +1,7 @@
 """Split a text into sentences, and a sentence into content words, numbers and names.
 
-English words are stemmed lightly, Chinese characters count as bigrams, numbers are normalized. The offline judge
-compares sentences by the terms that they have in common.
+English words are stemmed lightly, Chinese characters count as bigrams, numbers and dates are normalized. The offline
+judge compares sentences by the terms that they have in common.
 """
 
 import re
@@ -9,6 +9,19 @@ import unicodedata
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Literal
+
+ValueKind = Literal["date", "year", "time", "money", "number"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure of a sentence."""
+
+    term: str
+    kind: ValueKind
+    position: int
+    """Its index in the sentence's `order`."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +30,18 @@ class Sentence:
 
     text: str
     terms: frozenset[str]  # content words, numbers, parts of names, Chinese bigrams
-    numbers: frozenset[str]
+    values: tuple[Value, ...]
     names: tuple[frozenset[str], ...]
+    places: frozenset[frozenset[str]]  # the names after "in" or "at"
     order: tuple[str, ...]  # the terms in the order of the text
     negated: bool
     passive: bool  # "was … by"
     finished: bool  # ends as a sentence does
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """Return the terms of the values."""
+        return frozenset(value.term for value in self.values)
 
     @cached_property
     def name_terms(self) -> frozenset[str]:
@@ -58,19 +77,25 @@ def parse_sentence(text: str) -> Sentence:
     """Parse one sentence."""
     plain = unicodedata.normalize("NFKC", text)
     order: list[str] = []
-    numbers: set[str] = set()
+    values: list[Value] = []
     names: list[frozenset[str]] = []
     run: list[str] = []  # adjacent capitalized words
+    places: set[frozenset[str]] = set()
+    preposition = False  # before the present run
     run_start = end = 0
     for match in _TOKEN.finditer(plain):
         token = match.group()
-        if run and (not token[0].isupper() or plain[end : match.start()] not in (" ", "-", "")):
-            _end_name(run, _is_capital_required(plain, run_start), names)
-        if token[0].isdigit():
-            term = token.replace(",", "")  # 1,204 and 1204, 12.50 and 12.5 are the same
-            term = term.rstrip("0").rstrip(".") if "." in term else term.lstrip("0") or "0"
-            numbers.add(term)
-            order.append(term)
+        if run and (not token[0].isupper() or match["date"] or plain[end : match.start()] not in (" ", "-", "")):
+            _end_name(run, _is_capital_required(plain, run_start), names, places if preposition else None)
+        if match["date"]:  # "3 May" and "May 3rd" are the same; its month is also a term
+            month = next(word for word in re.findall(r"[A-Z][a-z]+", token))
+            date = f"{re.findall('[0-9]+', token)[0].lstrip('0') or '0'} {month[:3].lower()}"
+            values.append(Value(date, "date", len(order)))
+            order += [date, stem(month)]
+        elif token[0].isdigit():
+            value = _parse_number(match, plain, position=len(order))
+            values.append(value)
+            order.append(value.term)
         elif token[0] >= "\u3400":
             # Bigrams between the particles, which separate most Chinese content words.
             for part in _HAN_PARTICLE.split(token):
@@ -78,20 +103,27 @@ def parse_sentence(text: str) -> Sentence:
         else:
             term = stem(token)
             if term in _NUMBER_WORDS:
-                numbers.add(_NUMBER_WORDS[term])
-                order.append(_NUMBER_WORDS[term])
+                number = _NUMBER_WORDS[term]
+                if values and plain[end : match.start()] == "-" and order[-1] == values[-1].term and len(number) == 1:
+                    number = str(int(values.pop().term) + int(number))  # twenty-five
+                    order.pop()
+                values.append(Value(number, "number", len(order)))
+                order.append(number)
             elif token.lower() not in STOP_WORDS and term not in STOP_WORDS:
                 order.append(term)
-                if token[0].isupper():
-                    run_start = run_start if run else match.start()
+                if token[0].isupper() and term not in _NEVER_IN_NAMES:
+                    if not run:
+                        run_start = match.start()
+                        preposition = bool(_PLACE_PREPOSITION.search(plain, max(0, run_start - 12), run_start))
                     run.append(term)
         end = match.end()
-    _end_name(run, _is_capital_required(plain, run_start), names)
+    _end_name(run, _is_capital_required(plain, run_start), names, places if preposition else None)
     return Sentence(
         text=text,
         terms=frozenset(order),
-        numbers=frozenset(numbers),
+        values=tuple(values),
         names=tuple(names),
+        places=frozenset(places),
         order=tuple(order),
         negated=bool(_NEGATION.search(plain)),
         passive=bool(_PASSIVE.search(plain)),
@@ -115,6 +147,18 @@ def stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 3 else word
 
 
+def has_term(s: Sentence, term: str) -> bool:
+    """Return whether the sentence has the term, or a word with the same beginning."""
+    return term in s.terms or any(is_similar(term, other) for other in s.terms)
+
+
+@lru_cache(maxsize=65536)
+def is_similar(a: str, b: str) -> bool:
+    """Return whether two words have the same beginning: "inventor" and "invented"."""
+    length = max(5, round(0.7 * max(len(a), len(b))))
+    return len(a) >= 5 and len(b) >= 5 and a[:length] == b[:length] and a[0] < "\u3400" and not a[0].isdigit()
+
+
 def repetition_rate(items: Sequence[Hashable]) -> float:
     """Return the share of items that occurred before, 0 to 1."""
     return 1 - len(set(items)) / len(items) if items else 0.0
@@ -125,10 +169,29 @@ def neutralize(text: str) -> str:
     return " ".join(text.split()).translate(_NEUTRAL)
 
 
-def _end_name(run: list[str], capital_required: bool, names: list[frozenset[str]]) -> None:
+def _parse_number(match: re.Match[str], text: str, *, position: int) -> Value:
+    token = match.group().rstrip("stndrh")  # 30th
+    before, after = text[max(0, match.start() - 2) : match.start()], text[match.end() : match.end() + 12]
+    if ":" in token:
+        return Value(token, "time", position)
+    term = token.replace(",", "")  # 1,204 and 1204, 12.50 and 12.5 are the same
+    term = term.rstrip("0").rstrip(".") if "." in term else term.lstrip("0") or "0"
+    kind: ValueKind = "number"
+    if before.endswith(("£", "$", "€", "¥")) or _CURRENCY.match(after):
+        kind = "money"
+    elif len(token) == 4 and token[:2] in _CENTURIES and (after[:1] == "年" or not _UNIT.match(after)):
+        kind = "year"
+    return Value(term, kind, position)
+
+
+def _end_name(
+    run: list[str], capital_required: bool, names: list[frozenset[str]], places: set[frozenset[str]] | None
+) -> None:
     """Record capitalized words as a name; a single one at the start of a sentence may be any word."""
     if run and (not capital_required or len(run) > 1):
         names.append(frozenset(run))
+        if places is not None:
+            places.add(frozenset(run))
     run.clear()
 
 
@@ -139,9 +202,22 @@ def _is_capital_required(text: str, start: int) -> bool:
 
 
 _HAN_PARTICLE = re.compile(r"[的了是在和与也就都而及着或被把很吗呢吧啊之其于从由对以向]")
-_TOKEN = re.compile(
-    r"\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|[^\W\d_\u3400-\uffff]+(?:['’][a-z]+)?|[\u3400-\u9fff\uf900-\ufaff]+"
+_MONTH = (
+    r"(?:January|February|March|April|May|June|July|August|September|October|November|December"
+    r"|(?:Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)\b\.?)"
 )
+_TOKEN = re.compile(
+    rf"(?P<date>\b\d{{1,2}}(?:st|nd|rd|th)? (?:of )?{_MONTH}"
+    rf"|\b{_MONTH} (?:the )?\d{{1,2}}(?:st|nd|rd|th)?\b(?![:,.]?\d))"
+    r"|\b\d{1,2}:\d{2}\b|\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:(?:st|nd|rd|th)\b)?"
+    r"|[^\W\d_\u3400-\uffff]+(?:['’][a-z]+)?|[\u3400-\u9fff\uf900-\ufaff]+"
+)
+_PLACE_PREPOSITION = re.compile(r"\b(?:in|at|near) (?:the )?$", re.I)
+_CURRENCY = re.compile(
+    r"(?: ?(?:million|billion|thousand|m|bn))?[ -]?(?:pounds?|dollars?|euros?|crowns?|cents?|pence|元|美元)"
+)
+_UNIT = re.compile(r" [a-z]+s\b| ?(?:%|percent|kg|km|m\b|g\b)")  # "1800 houses" is no year
+_CENTURIES = {str(century) for century in range(10, 21)}
 _NEUTRAL = str.maketrans("[]<>", "()‹›")
 _BULLET = re.compile(r"^\s*(?:[-*•·#>]+\s+|\(?\d{1,3}[.)、]\s*(?!\d)|[（(][一二三四五六七八九十]+[）)])")
 _WRAP = re.compile(r"(?<=[^\n]{40}[A-Za-z0-9,;)\-])\n(?!\(?\d{1,3}[.)、])(?=[A-Za-z0-9(\"'“])")
@@ -175,13 +251,27 @@ _FORMS = """
     seek sought; sell sold; send sent; show shown; sing sang sung; sit sat; sleep slept; speak spoke spoken;
     spend spent; stand stood; steal stole stolen; swim swam swum; take took taken; teach taught; tell told;
     think thought; throw threw thrown; understand understood; wear wore worn; win won; write wrote written;
-    birth born; death died die dies; child children; man men; woman women; person people
+    birth born; death died die dies; child children; man men; woman women; person people; meter metre
+    metres; kilometer kilometre kilometres; center centre
 """
 _IRREGULAR = {form: forms.split()[0] for forms in _FORMS.split(";") for form in forms.split()[1:]}
 _NUMBERS = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_WORDS = {
     stem(word): str(value)
-    for value, word in enumerate(_NUMBERS.split())
+    for value, word in (
+        *enumerate(_NUMBERS.split()),
+        *((10 * tens, word) for tens, word in enumerate(_TENS.split(), start=2)),
+    )
     if word != "one"  # as often a pronoun
 }
+_CALENDAR_AND_TITLES = """
+    january february march april may june july august september october november december
+    monday tuesday wednesday thursday friday saturday sunday mr mrs ms miss dr prof professor judge sir madam
+"""
+_NEVER_IN_NAMES = frozenset(map(stem, _CALENDAR_AND_TITLES.split()))
+META = parse_sentence(
+    "answer question text document passage article information short one sentence final correct response states says "
+    "mentioned mentions according given provided following"
+).terms

@@ -1,28 +1,19 @@
 """Relations between sentences by their common terms: support, relevance, coverage and contradiction."""
 
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any
 
-from longreward.builtin.offline_judge.lexical import Sentence, parse_sentence, split_sentences, stem
+from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, parse_sentence, split_sentences, stem
+from longreward.builtin.offline_judge.question_parts import question_parts, with_names
 
 Level = float  # 1, 0.5 or 0
-AnswerKind = Literal["number", "person", "place", "anything"]
-
-
-@dataclass(frozen=True)
-class QuestionPart:
-    """One thing that a question asks for."""
-
-    kind: AnswerKind
-    about: Sentence
-    """The words that say of what."""
+PARAPHRASE_SHARE = 0.34
 
 
 def support_level(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Level, Sentence | None]:
     """Return how far one sentence of the evidence supports the claim, or one each of its clauses; and the closest."""
-    ranked = [(sentence_support(claim, e), len(claim.terms & e.terms), -i) for i, e in enumerate(evidence)]
+    ranked = [(_support_at(claim, evidence, i), len(claim.terms & e.terms), -i) for i, e in enumerate(evidence)]
     if not ranked:
         return 0.0, None
     best, _, negative = max(ranked)
@@ -33,19 +24,26 @@ def support_level(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Leve
     return best, evidence[-negative]
 
 
+def _support_at(claim: Sentence, evidence: tuple[Sentence, ...], index: int) -> Level:
+    """Return the support by a sentence; a third of the words may be in the sentences beside it."""
+    e = evidence[index]
+    level = sentence_support(claim, e)
+    words = claim.words - META
+    if level or not words or len(claim.numbers) + len(claim.names) < 2 or claim.negated != e.negated:
+        return level
+    if not _has_values(claim, e):
+        return 0.0
+    near = evidence[max(0, index - 1) : index + 2]
+    shared = sum(any(has_term(s, word) for s in near) for word in words)
+    return 0.5 if shared >= PARAPHRASE_SHARE * len(words) else 0.0
+
+
 def sentence_support(claim: Sentence, evidence: Sentence) -> Level:
     """Return 1 if the evidence says all that the claim does, 0.5 if a minor part is missing, otherwise 0.
 
     It is 0 if the sentence lacks a number or name of the claim, even if another sentence has it, or negates the claim.
     """
-    if not claim.terms or claim.numbers - evidence.terms:
-        return 0.0
-    subject = claim.names[:1]
-    if not all(
-        _has_name(name, evidence) or (name in subject and _has_short_name(name, evidence)) for name in claim.names
-    ):
-        return 0.0
-    if _is_reversed(claim, evidence):
+    if not claim.terms or not _has_values(claim, evidence):
         return 0.0
     words = claim.words
     missing = len(words - evidence.terms)
@@ -58,7 +56,18 @@ def sentence_support(claim: Sentence, evidence: Sentence) -> Level:
     return 0.5 if missing < minor_share * (len(words) + values) else 0.0
 
 
-def _has_name(name: frozenset[str], s: Sentence) -> bool:
+def _has_values(claim: Sentence, evidence: Sentence) -> bool:
+    """Return whether the evidence has the numbers and names of the claim, in the same roles."""
+    if claim.numbers - evidence.terms:
+        return False
+    subject = claim.names[:1]
+    named = all(
+        has_name(name, evidence) or (name in subject and has_short_name(name, evidence)) for name in claim.names
+    )
+    return named and not _is_reversed(claim, evidence)
+
+
+def has_name(name: frozenset[str], s: Sentence) -> bool:
     """Return whether the sentence has the whole name, as a name or as adjacent words."""
     if not name <= s.terms:
         return False
@@ -67,7 +76,7 @@ def _has_name(name: frozenset[str], s: Sentence) -> bool:
     return any(set(s.order[i : i + len(name)]) == name for i in range(len(s.order)))
 
 
-def _has_short_name(name: frozenset[str], s: Sentence) -> bool:
+def has_short_name(name: frozenset[str], s: Sentence) -> bool:
     """Return whether the sentence has a shorter form of the name: "Voss" for "Mara Voss"."""
     return any(other <= name for other in s.names)
 
@@ -94,7 +103,7 @@ def clauses(s: Sentence) -> tuple[Sentence, ...]:
     if any(len(part.terms) < 2 for part in parts):
         return (s,)
     subject = parts[0].names[:1]
-    return tuple(part if _opens_with_name(part) else _with_names(part, subject) for part in parts)
+    return tuple(part if _opens_with_name(part) else with_names(part, subject) for part in parts)
 
 
 def relevance(question: Sentence, s: Sentence) -> float:
@@ -146,7 +155,7 @@ def evidence_sentences(context: str, *, joined: bool = False) -> tuple[Sentence,
         subject: tuple[frozenset[str], ...] = ()
         for s in sentences:
             if subject and _PRONOUN.match(s.text):
-                evidence.append(_with_names(s, subject))
+                evidence.append(with_names(s, subject))
                 continue
             evidence.append(s)
             # A Chinese sentence usually starts with its subject, in two characters.
@@ -161,30 +170,12 @@ def evidence_clauses(context: str, *, joined: bool = False) -> tuple[Sentence, .
     return tuple(clause for s in evidence_sentences(context, joined=joined) for clause in _clauses_by_person(s))
 
 
-@lru_cache(maxsize=4096)
-def question_parts(question: str) -> tuple[QuestionPart, ...]:
-    """Return the parts of a question; one without a name is about the names of the part before it."""
-    parts: list[QuestionPart] = []
-    for text in _PART.split(question):
-        about = parse_sentence(text.strip(" ,;，；?？"))
-        generic = _GENERIC | _SUMMARY_WORDS if _SUMMARY.search(text) else _GENERIC
-        about = replace(about, terms=about.terms - generic)
-        if not about.terms:
-            continue
-        if not about.names and parts:
-            about = _with_names(about, parts[-1].about.names)
-        match = _QUESTION_WORD.search(text)
-        kind = cast("AnswerKind", match.lastgroup) if match and match.lastgroup else "anything"
-        parts.append(QuestionPart(kind, about))
-    return tuple(parts) or (QuestionPart("anything", replace(parse_sentence(question), terms=frozenset(), names=())),)
-
-
 def _part_relevance(about: Sentence, s: Sentence) -> float:
     if not about.terms:  # "Summarise the document": any statement does
         return 1.0 if len(s.terms) > 3 else 0.0
     words = about.terms - about.name_terms
     shared = len(words & s.terms)
-    names = sum(_has_name(name, s) or _has_short_name(name, s) for name in about.names)
+    names = sum(has_name(name, s) or has_short_name(name, s) for name in about.names)
     total = len(about.names) + len(words)
     if names:
         return (names + shared) / total if shared or not words else 0.0
@@ -192,11 +183,6 @@ def _part_relevance(about: Sentence, s: Sentence) -> float:
         return 0.0
     needed = 0.6 * len(words) if about.names else min(3, 0.3 * len(words))
     return shared / total if shared and shared >= needed else 0.0
-
-
-def _with_names(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
-    """Return the sentence with names that it implies."""
-    return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
 
 
 @lru_cache(maxsize=16384)
@@ -220,39 +206,3 @@ _LABEL = re.compile(r"^[ \t]*[\[【][^\[\]【】\n]{1,80}[\]】][ \t]*$", re.M)
 _NOTHING = re.compile(r"^no relevant information\W*$|^没有相关信息\W*$", re.I)
 _PRONOUN = re.compile(r"(?:he|she|his|her)\b|[他她]", re.I)
 _CLAUSE = re.compile(r"[;；，]|,? (?:and|but|while|whereas) |, (?:which|who|where|then) ")
-_PART = re.compile(
-    r"[?？]|(?:[,，;；] *+|(?<! ) *+)\band (?=(?:(?:in|at|on|by|for|to|with|from|of) )?"
-    r"(?:who|whom|whose|what|which|when|where|why|how)\b)"
-    r"|[,;] (?=(?:who|whom|whose|what|which|when|where|why|how)\b)|[，；](?=.{0,12}(?:谁|什么|哪|何|多少|几|怎))",
-    re.I,
-)
-_QUESTION_WORD = re.compile(
-    r"(?P<number>\bwhen\b|\bhow (?:many|much|old|long|far|often|tall|large|big)\b"
-    r"|\b(?:which|what) (?:year|date|number)\b"
-    r"|何时|多少|几|哪.?年|什么时候|哪一天)"
-    r"|(?P<person>\bwho(?:m|se)?\b|谁|何人)"
-    r"|(?P<place>\bwhere\b|\b(?:which|what) (?:city|town|country|place|village)\b|哪里|哪儿|何处|何地)"
-    r"|\b(?:what|which|why|how)\b|什么|为什么|如何|怎",
-    re.I,
-)
-_GENERIC = frozenset().union(
-    *(
-        parse_sentence(text).terms
-        for text in (
-            "please give tell list describe explain discuss summarize summarise summary document text passage article "
-            "paper author main key point detail content following question answer year date number",
-            "请问 请 总结 概括 文章 文档 文中 主要 内容 什么 哪些 哪里 哪年 如何 为什么 怎么 多少 何时 何处 根据",
-            "什么时候 谁 哪一年",
-        )
-    )
-)
-_SUMMARY = re.compile(r"\b(?:summar(?:y|i[sz])|overview)|总结|概括|概述|摘要", re.I)
-_SUMMARY_WORDS = frozenset().union(  # "Now, write a one-page summary of all the news."
-    *(
-        parse_sentence(text).terms
-        for text in (
-            "now write one page brief short paragraph overview whole news report story meeting transcript",
-            "会议总结 写一段总结 写一份总结 会议记录 内容进行总结 总结会议 新闻 报告 一下 概述 摘要 全文 本文",
-        )
-    )
-)

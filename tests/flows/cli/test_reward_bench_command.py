@@ -43,8 +43,8 @@ def test_table_has_row_per_reward_and_second_run_uses_ledger(items, capsys):
         "Spearman",
         "unscored",
     ]
-    # Five of the six pairs; all but the one whose right answer is bare.
-    assert rows(whole)["longreward"][0].startswith("0.83 (")
+    # All six pairs, with the one whose right answer is bare.
+    assert rows(whole)["longreward"][0].startswith("1.00 (")
     assert rows(whole)["longreward"][4] == "0 of 7"
     assert rows(groups)["bare"] == ["1", "0.00", "0.00", "0.00", "0.00", "0.00", "0.00"]
     assert rows(groups)["partial"][1:5] == ["1.00", "1.00", "1.00", "0.00"]  # faithfulness alone tells
@@ -68,10 +68,10 @@ def test_columns_without_data_omitted(items, capsys):
 def test_json_output_with_any_score_strategy(items, capsys):
     assert main([*items, "--json", "-S", "score.strategy=adaptive"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["items"], result["judge"], result["srm"]) == (7, "offline-lexical-2", None)
+    assert (result["items"], result["judge"], result["srm"]) == (7, "offline-lexical-3", None)
     whole = result["agreements"][0]
     assert (whole["reward"], whole["group"]) == ("longreward", "all")
-    assert whole["accuracy"]["value"] == pytest.approx(5 / 6)
+    assert whole["accuracy"]["value"] == 1.0
     spearman = whole["spearman"]
     assert (spearman["documents"], -1 <= spearman["low"] < -0.8) == (1, True)  # one document says nothing
     assert result["comparisons"] == 6 + 10

@@ -116,7 +116,26 @@ def test_statements_are_factual_sentences_with_names_for_pronouns() -> None:
 
 
 def test_bare_value_stated_with_question() -> None:
-    assert statements("In 1861.", "When did Mara Voss retire?") == ["When did Mara Voss retire: In 1861."]
+    assert statements("In 1861.", "When did Mara Voss retire?") == [
+        "The answer to “When did Mara Voss retire” is: In 1861."
+    ]
+    assert statements("Kelden, 1861.") == [
+        "The answer to “Where was Mara Voss born” is: Kelden",
+        "The answer to “when did she retire (Mara Voss)” is: 1861.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "level"),
+    [
+        ("1861.", "Fully supported"),
+        ("1870.", "No support"),  # of Tom Hale
+        ("1999.", "No support"),
+        ("Kelden.", "No support"),  # no answer to "when"
+    ],
+)
+def test_bare_value_needs_to_answer_its_question(answer: str, level: str) -> None:
+    assert support(f"The answer to “When did Mara Voss retire” is: {answer}") == level
 
 
 @pytest.mark.parametrize("answer", ["", "Hello!", "The document does not mention this.", "I cannot say.", "无法回答。"])
@@ -151,7 +170,9 @@ def test_completeness_is_covered_share_of_relevant_points() -> None:
     assert rating("completeness", "Mara Voss was born in Kelden. She retired in 1861.") == 10
     assert rating("completeness", "Mara Voss was born in Kelden and retired in 1861.") == 10
     assert rating("completeness", "Mara Voss was born in Kelden.") == 5
-    assert rating("completeness", "Mara Voss was born in Kelden. Mara Voss retired in 1870.") == 5
+    assert rating("completeness", "Kelden, 1861.") == 10
+    # Another value misleads and counts less than none.
+    assert rating("completeness", "Mara Voss was born in Kelden. Mara Voss retired in 1870.") == 3.5
     assert rating("completeness", "Mara Voss was born. Mara Voss retired.") == 0
     assert rating("completeness", "The document does not say.") == 0
 
@@ -236,7 +257,7 @@ def test_changed_verdict_needs_new_judge_name() -> None:
     """After an intended change, raise the number in NAME: ledgers store the replies under the old name."""
     answer = "Mara Voss was born in Kelden. She retired in 1870. Mara Voss also knew 7 songs."
     slots = {"question": QUESTION, "answer": answer, "context": PASSAGES, "statement": "Mara Voss retired in Kelden."}
-    assert OfflineJudge().name == "offline-lexical-2"
+    assert OfflineJudge().name == "offline-lexical-3"
     assert {template: rule(slots) for template, rule in REWARD_RULES.items()} == {
         "helpfulness": (
             "2 part(s) asked, met to 1.00 (+10.0); 0.33 of the sentences are off the question (-0.7)\n[[9.3]]"
@@ -256,5 +277,5 @@ def test_changed_verdict_needs_new_judge_name() -> None:
             "1. By all accounts, Mara Voss was born in Kelden after a hard winter.\n"
             "2. In a difficult season, Mara Voss retired in 1861 without any fuss."
         ),
-        "completeness": ("Of 2 relevant point(s), 0.50 by weight are in the answer.\n[[5.0]]"),
+        "completeness": "Of what 2 part(s) ask for, 0.40 is in the answer.\n[[4.0]]",
     }

@@ -1,0 +1,149 @@
+"""What a question asks for: its parts, each with the kind of value that answers it.
+
+>>> [part.kind for part in question_parts("How much did it cost, and who paid?")]
+['money', 'person']
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal, cast
+
+from longreward.builtin.offline_judge.lexical import Sentence, Value, ValueKind, parse_sentence, stem
+
+AnswerKind = Literal["when", "date", "year", "time", "money", "number", "person", "place", "anything"]
+VALUE_KINDS: Mapping[AnswerKind, Mapping[ValueKind, float]] = {
+    "when": {"date": 1.0, "year": 1.0, "time": 1.0, "number": 0.3},
+    "date": {"date": 1.0, "year": 0.3},
+    "year": {"year": 1.0, "number": 0.3},
+    "time": {"time": 1.0, "number": 0.3},
+    "money": {"money": 1.0, "number": 0.4},
+    "number": {"number": 1.0, "money": 0.4, "year": 0.4},
+}
+"""The kinds of figures that answer each kind of question, and how well they suit it."""
+
+
+@dataclass(frozen=True)
+class QuestionPart:
+    """One thing that a question asks for."""
+
+    kind: AnswerKind
+    about: Sentence
+    """The words that say of what."""
+    question_names: frozenset[str] = frozenset()
+    """The words of names in the whole question, which are no answers."""
+    allowed: int = 1
+    """How many values of this kind the whole question asks for."""
+    count: int = 1
+    """How many values are asked for: 2 for "on which dates did it start and finish"."""
+    unit: str = ""
+    """The term for what is counted: of "minutes" in "how many minutes"."""
+
+    @property
+    def topic_words(self) -> frozenset[str]:
+        """The words of `about` that are no part of a name."""
+        return self.about.terms - self.about.name_terms
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the part asks for more than a value: a summary, or a how or why in many words."""
+        return self.kind == "anything" and (not self.about.terms or len(self.topic_words) > 4)
+
+    def select_values(self, s: Sentence) -> list[Value]:
+        """Return the figures of a sentence that could answer this part, without those of the question."""
+        kinds = VALUE_KINDS.get(self.kind, {})
+        return [value for value in s.values if value.kind in kinds and value.term not in self.about.terms]
+
+
+@lru_cache(maxsize=4096)
+def question_parts(question: str) -> tuple[QuestionPart, ...]:
+    """Return the parts of a question; one without a name is about the names of the part before it."""
+    parts: list[QuestionPart] = []
+    names = parse_sentence(question).name_terms
+    for text in _PART.split(question):
+        about = parse_sentence(text.strip(" ,;，；?？"))
+        generic = _GENERIC | _SUMMARY_WORDS if _SUMMARY.search(text) else _GENERIC
+        about = replace(about, terms=about.terms - generic)
+        kind, unit = _answer_kind(text, parts[-1].kind if parts else "anything")
+        if not about.terms and not (parts and kind != "anything"):
+            continue
+        if not about.names and parts:
+            about = with_names(about, parts[-1].about.names)
+        count = 2 if _TWO_VALUES.search(text) else 1
+        parts.append(QuestionPart(kind, about, names, 1, count, unit))
+    counts = Counter[AnswerKind]()
+    for part in parts:
+        counts[part.kind] += part.count
+    return tuple(replace(part, allowed=counts[part.kind]) for part in parts) or (
+        QuestionPart("anything", replace(parse_sentence(question), terms=frozenset(), names=())),
+    )
+
+
+def with_names(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
+    """Return the sentence with names that it implies."""
+    return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
+
+
+def _answer_kind(text: str, previous: AnswerKind) -> tuple[AnswerKind, str]:
+    """Return the kind of answer to a part, and the term for what is counted; "which did" repeats the kind before it."""
+    match = _QUESTION_WORD.search(text)
+    if match is None:
+        return "anything", ""
+    kind = cast("AnswerKind", match.lastgroup or "anything")
+    if kind == "anything" and _SAME_KIND.search(text):
+        return previous, ""
+    unit = _UNIT.search(text) if kind == "number" else None
+    return kind, stem(unit.group(1)) if unit else ""
+
+
+_PART = re.compile(
+    r"[?？]|(?:[,，;；] *+|(?<! ) *+)\band (?=(?:(?:in|at|on|by|for|to|with|from|of) )?"
+    r"(?:who|whom|whose|what|which|when|where|why|how)\b)"
+    r"|[,;] (?=(?:who|whom|whose|what|which|when|where|why|how)\b)|[，；](?=.{0,12}(?:谁|什么|哪|何|多少|几|怎))",
+    re.I,
+)
+_PERSONS = (
+    "person|man|woman|boy|girl|author|writer|poet|director|actor|actress|singer|player|judge|expert|teacher|doctor|king|"
+    "queen|president|minister|mayor|politician|neighbou?r|friend|brother|sister|father|mother|son|daughter|wife|husband|"
+    "member|officer|leader|founder|owner|lawyer|engineer|keeper|dealer|[a-z]{3,}(?:ist|ian|eer)"
+)
+_QUESTION_WORD = re.compile(
+    r"(?P<year>\b(?:which|what) year\b|哪.?年)|(?P<time>\b(?:which|what) time\b)"
+    r"|(?P<date>\b(?:which|what)(?: is the| was the)?(?: \w+)? (?:dates?|days?)\b|哪.?天)"
+    r"|(?P<when>\bwhen\b|何时|什么时候)"
+    r"|(?P<money>\bhow much\b|\b(?:which|what)(?: \w+){0,5}? "
+    r"(?:price|cost|sum|amount|wage|salary|fee|pay|budget|rent|subscription|income|payment)s?\b)"
+    r"|(?P<number>\bhow (?:many|old|long|far|often|tall|large|big|high|deep|wide|heavy|fast|loud)\b"
+    r"|\b(?:which|what)(?: \w+){0,3}? (?:number|percentage|share|size|weight|height|length|age)\b|多少|几)"
+    rf"|(?P<person>\bwho(?:m|se)?\b|\b(?:which|what)(?: \w+)? (?:{_PERSONS})s?\b|谁|何人)"
+    r"|(?P<place>\bwhere\b|\b(?:which|what)(?: \w+)? (?:city|town|country|place|village|state|county)\b"
+    r"|哪里|哪儿|何处|何地)"
+    r"|\b(?:what|which|why|how)\b|什么|为什么|如何|怎",
+    re.I,
+)
+_SAME_KIND = re.compile(r"\bwhich (?:did|does|do|was|is|were|will|one)\b", re.I)
+_UNIT = re.compile(r"\bhow many (?:more |other |different )?([a-z]+)", re.I)
+_TWO_VALUES = re.compile(r"\bwhich (?:two )?(?:dates|days|years|times|towns|cities|people)\b.*\band\b", re.I)
+_GENERIC = frozenset().union(
+    *(
+        parse_sentence(text).terms
+        for text in (
+            "please give tell list describe explain discuss summarize summarise summary document text passage article "
+            "paper author main key point detail content following question answer year date day time number kind",
+            "请问 请 总结 概括 文章 文档 文中 主要 内容 什么 哪些 哪里 哪年 如何 为什么 怎么 多少 何时 何处 根据",
+            "什么时候 谁 哪一年",
+        )
+    )
+)
+_SUMMARY = re.compile(r"\b(?:summar(?:y|i[sz])|overview)|总结|概括|概述|摘要", re.I)
+_SUMMARY_WORDS = frozenset().union(  # "Now, write a one-page summary of all the news."
+    *(
+        parse_sentence(text).terms
+        for text in (
+            "now write one page brief short paragraph overview whole news report story meeting transcript",
+            "会议总结 写一段总结 写一份总结 会议记录 内容进行总结 总结会议 新闻 报告 一下 概述 摘要 全文 本文",
+        )
+    )
+)
