@@ -104,10 +104,13 @@ def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> 
         )
     if difference is not None:
         interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+        detectable = ""
+        if difference.detectable is not None:
+            detectable = f" Detectable with a power of 80 %: {difference.detectable:.2f}."
         significance = "" if difference.is_shown else " (not significant)"
         lines += [
             f"DPO minus SFT, paired by case: {difference.value:+.2f} {interval}, "
-            f"p {format_p(difference.p_corrected)}{significance}.",
+            f"p {format_p(difference.p_corrected)}{significance}.{detectable}",
             "",
         ]
     by_model = [{metric.name: metric for metric in summary.metrics} for summary in result.summaries.values()]

@@ -214,7 +214,8 @@ def markdown(evaluation: Evaluation) -> str:
         f"Champion rule met: {'yes' if evaluation.champion else 'no'} ({evaluation.champion_reason}).",
         "",
         *markdown_table(
-            ("comparison", "measure", "SFT", "DPO", *CHANGE_HEADER, ""), map(change_cells, evaluation.rows)
+            ("comparison", "measure", "SFT", "DPO", *CHANGE_HEADER, "", "detectable"),
+            ((*change_cells(row), _detectable_cell(row)) for row in evaluation.rows),
         ),
         "",
         _describe_method(evaluation) + "`t1 against t0.5` compares the trained model at temperature 1 with the SFT "
@@ -231,6 +232,11 @@ def change_cells(change: MeasureChange) -> Cells:
     """Return the row of a measure: comparison, measure, first, second, difference, interval, p, better or worse."""
     values = value_cells(change.measure, change.first.value, change.second.value, asdict(change.difference))
     return (change.comparison, change.measure, *values, IMPROVEMENT_LABELS[change.improvement])
+
+
+def _detectable_cell(change: MeasureChange) -> str:
+    detectable = change.difference.detectable
+    return "" if detectable is None or change.measure in NEUTRAL_MEASURES else f"{detectable:.3f}"
 
 
 def value_cells(measure: str, first: float, second: float, difference: Mapping[str, Any]) -> Cells:
@@ -256,5 +262,7 @@ def _describe_method(evaluation: Evaluation) -> str:
         f"Intervals ({1 - level:.0%}) are over documents. p is from a paired permutation test over documents, "
         f"corrected for all {tests} comparisons (Holm). A difference is marked better or worse if p is at most "
         f"{level:.2g}: at most {level:.0%} of reports on two equal models have a mark. Intervals also hold for skewed "
-        "measures and are wider than the test requires, so that a marked one can include zero. "
+        "measures and are wider than the test requires, so that a marked one can include zero. A true difference of "
+        "`detectable` would be shown with a power of 80 % if it were the only comparison; the more documents, the "
+        "smaller it is. "
     )

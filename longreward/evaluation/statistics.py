@@ -6,6 +6,7 @@ Answers about the same document are not independent, so documents are the sampli
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from longreward.evaluation.intervals import UNBOUNDED, Bounds, difference_bounds, document_values, limit_draws, limits
@@ -42,6 +43,9 @@ class DifferenceEstimate(Estimate):
     p: float
     p_corrected: float
     level: float
+    detectable: float | None = None
+    """The true difference that a test of this one comparison would show with a power of 80 %, given the number of
+    documents and the variance among them; None with fewer than two documents."""
 
     @property
     def is_significant(self) -> bool:
@@ -164,10 +168,39 @@ def mean_difference(
         p = unpaired_p_value(*sums)
     means = [float(totals.sum() / counts.sum()) for totals, counts in sums]
     value = means[1] - means[0]
+    deviations = [(totals - m * counts) / counts.mean() for m, (totals, counts) in zip(means, sums, strict=True)]
+    if len(sums[0][0]) == len(sums[1][0]) == len(documents):
+        deviations = [deviations[1] - deviations[0]]
     low, high = limits(lower, upper, confidence=options.confidence, bounds=range_of_difference)
     return DifferenceEstimate(
-        value, min(float(low), value), max(float(high), value), len(documents), p, p, level=1 - options.confidence
+        value,
+        min(float(low), value),
+        max(float(high), value),
+        len(documents),
+        p,
+        p,
+        level=1 - options.confidence,
+        detectable=detectable_difference(deviations, options.confidence),
     )
+
+
+def detectable_difference(deviations: "Sequence[np.ndarray]", confidence: float, power: float = 0.8) -> float | None:
+    """Return the smallest true difference that a two-sided test shows with this power, by the normal approximation.
+
+    Args:
+        deviations: Of each independent sample [documents], the documents' deviations from the mean; one sample of
+            differences if the documents are paired.
+
+    >>> import numpy as np
+    >>> paired = np.array([0.5, -0.5] * 50)  # standard error 0.05, times 1.96 + 0.84
+    >>> round(detectable_difference([paired], 0.95), 3)
+    0.141
+    """
+    if min(map(len, deviations)) < 2:
+        return None
+    variance = sum(float(sample.var(ddof=1)) / len(sample) for sample in deviations)
+    quantile = NormalDist().inv_cdf
+    return float((quantile((1 + confidence) / 2) + quantile(power)) * variance**0.5)
 
 
 def holm_corrected(differences: Sequence[DifferenceEstimate]) -> list[DifferenceEstimate]:

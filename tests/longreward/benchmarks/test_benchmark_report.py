@@ -65,7 +65,7 @@ def test_models_have_same_metric_names():
 def test_report_warns_about_scores_on_builtin_cases():
     text = markdown(make_report())
     assert "DPO minus SFT, paired by case: +2.00 [+0." in text
-    assert ", p 0.004.\n" in text  # 2 of 2 ** 9 swaps
+    assert ", p 0.004. Detectable with a power of 80 %: " in text  # p: 2 of 2 ** 9 swaps
     assert "not comparable to published ones" in text
     assert "| score | 9 | 4.00 [3.00, 5.00] | 1 | 6.00 [5.00, 7.00] | 1 |" in text
 

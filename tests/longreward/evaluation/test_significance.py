@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from longreward.evaluation.significance import holm, least_documents, paired_p_value, unpaired_p_value
-from longreward.evaluation.statistics import IntervalOptions, holm_corrected, mean_difference
+from longreward.evaluation.statistics import DifferenceEstimate, IntervalOptions, holm_corrected, mean_difference
 
 INTERVALS = IntervalOptions(resamples=500)
 
@@ -106,3 +106,23 @@ def test_sampled_p_value_is_above_0() -> None:
     ones = np.ones(40)
     assert paired_p_value((0 * ones, ones), (ones, ones)) == 1 / 20_001
     assert unpaired_p_value((0 * ones, ones), (ones, ones)) == 1 / 20_001
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_detectable_difference_is_shown_in_four_of_five_samples(paired: bool) -> None:
+    generator = np.random.default_rng(0)
+    options = IntervalOptions(resamples=100, confidence=0.95)
+
+    def compare(effect: float) -> DifferenceEstimate:
+        names = [[f"document {side * (not paired)} {number}" for number in range(50)] for side in (0, 1)]
+        values = [generator.normal(side * effect, 1.0, 50) for side in (0, 1)]
+        estimate = mean_difference(
+            *(list(zip(*side, strict=True)) for side in zip(names, values, strict=True)), options
+        )
+        assert estimate is not None
+        return estimate
+
+    detectable = float(np.mean([compare(0.0).detectable for _ in range(20)]))
+    assert detectable == pytest.approx((1.96 + 0.84) * (2 / 50) ** 0.5, rel=0.05)
+    shown = np.mean([compare(detectable).p <= 0.05 for _ in range(200)])
+    assert 0.7 < shown < 0.9
