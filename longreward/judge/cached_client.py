@@ -161,7 +161,12 @@ class CachedJudgeClient:
             if exhausted:
                 self._exhausted.add(key)
             self.breaker.record_unreadable(
-                template, key, reply=exchange.reply.text, reason=exchange.reason or "", exhausted=exhausted
+                template,
+                key,
+                reply=exchange.reply.text,
+                reason=exchange.reason or "",
+                exhausted=exhausted,
+                schema=attempt.request.reply_format.schema,
             )
             if exhausted:
                 return replace(attempts.unreadable_result(), calls=calls)

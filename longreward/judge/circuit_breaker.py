@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from longreward.errors import JudgeRefused, UnreadableReply
 
@@ -62,8 +63,19 @@ class CircuitBreaker:
         if len(requests) >= self._limit:
             raise JudgeRefused(f"all {len(requests)} prompts {template} so far are too long; the last: {message}")
 
-    def record_unreadable(self, template: str, request_id: str, *, reply: str, reason: str, exhausted: bool) -> None:
+    def record_unreadable(
+        self,
+        template: str,
+        request_id: str,
+        *,
+        reply: str,
+        reason: str,
+        exhausted: bool,
+        schema: Mapping[str, Any] | None = None,
+    ) -> None:
         """Record that a reply could not be parsed; `exhausted`: it was the last attempt.
+
+        `schema`: that of the request, if the reply should have been JSON.
 
         Raises UnreadableReply once that happened to too many requests of a template without a readable reply.
         """
@@ -79,12 +91,15 @@ class CircuitBreaker:
         excerpt = " ".join(reply.split())
         if len(excerpt) > 2 * EXCERPT:
             excerpt = f"{excerpt[:EXCERPT]} […] {excerpt[-EXCERPT:]}"
+        expected = EXPECTED_FORMATS.get(template, "the one that the prompt asks for")
+        if schema is not None:
+            expected = f"JSON with {', '.join(schema['properties'])}; judge.reply_format: text asks for plain text"
         raise UnreadableReply(
             f"judge {self._judge!r}: none of its {state.replies} replies to {len(state.requests)} questions of the "
             f"template {template} could be parsed\n"
             f"  last reply:      {excerpt or '(empty)'}\n"
             f"  problem:         {reason}\n"
-            f"  expected format: {EXPECTED_FORMATS.get(template, 'the one that the prompt asks for')}\n"
+            f"  expected format: {expected}\n"
             "Check judge.model, judge.extra_body and the server's chat template, or name a model that follows the "
             "prompts; `longreward doctor` tries every prompt once. All replies are kept, and the next run asks these "
             "questions again. judge.stop_after_unreadable sets when to stop; null never stops"

@@ -13,7 +13,7 @@ from chat_server import chat_server, completion_body
 from child_server import offline_judge_server
 
 from longreward import LongReward
-from longreward.errors import ConfigError
+from longreward.errors import ConfigError, UnreadableReply
 from longreward.judge import ChatRequest, JudgeConfig, open_judge
 from longreward.judge.ledger import request_id
 from longreward.judge.prompt_manifest import BUNDLED
@@ -265,6 +265,14 @@ async def test_json_cut_at_limit_is_requested_with_larger_one() -> None:
         value, _, calls = await query_helpfulness(server.url)
     assert (value, calls) == (2.0, 2)
     assert [body["max_tokens"] for body in server.bodies] == [512, 1024]
+
+
+async def test_error_after_unreadable_replies_names_expected_json() -> None:
+    with (
+        chat_server("Rating: [[9]]") as server,
+        pytest.raises(UnreadableReply, match=r"expected format: JSON with analysis, rating; judge\.reply_format: text"),
+    ):
+        await query_helpfulness(server.url, stop_after_unreadable=1, max_attempts=1)
 
 
 async def test_pairwise_verdicts_in_json() -> None:
