@@ -18,14 +18,17 @@ from longreward.reward.score_files import ScoreReport
 from longreward.tasks.evaluation_records import MODELS, ScoredAnswer, log_evaluation, write_evaluation
 from longreward.tasks.evaluation_shards import answer_as_model, score_answers
 from longreward.tasks.evidence_pages import log_stage_page
+from longreward.tasks.model_card import model_card, write_card
 from longreward.tasks.policy_server import comparison_server
 from longreward.tasks.score_shards import require_scores
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, log_judge_metrics
 from longreward.tasks.state import ledger_file
+from longreward.tasks.tracking.prompt_registry import log_judge_prompts
 from longreward.utils.jsonl import write_rows
+from longreward.utils.language import detect_language
 
-OUT = Path("data/evaluation")
+HELDOUT, OUT = Path("data/prepared/heldout.jsonl"), Path("data/evaluation")
 
 
 @stage
@@ -33,8 +36,9 @@ async def evaluate(run: StageRun) -> None:
     """Compare the SFT model with the trained one, on documents that neither has seen."""
     config = run.params.evaluate
     server = await comparison_server(run.params.server)
-    examples = {example.id: example for example in read_examples(Path("data/prepared/heldout.jsonl"))}
+    examples = {example.id: example for example in read_examples(HELDOUT)}
     heldout = list(examples.values())
+    run.mlflow.log_dataset("heldout", HELDOUT, "evaluation")
     gold = load_gold_measures(Path(config.gold)) if config.gold else None
     short = load_short_instructions(config.short)
     measures: list[AnswerMeasures] = []
@@ -48,6 +52,7 @@ async def evaluate(run: StageRun) -> None:
         Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger_file()) as scorer,
     ):
         run.mlflow.set_tags({"judge": judge.name})
+        log_judge_prompts(run.mlflow, scorer.prompts, {detect_language(example.query) for example in heldout})
         for role in MODELS:
             answers, short_answers = await answer_as_model(run, server, role, heldout, short.examples if short else ())
             if short is not None:
@@ -70,7 +75,9 @@ async def evaluate(run: StageRun) -> None:
     write_chunk_info(OUT / "chunk_info.jsonl", extractions.values())
     run.log.info(evaluation.sentence)
     run.log_metrics(evaluation.headline())
-    run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, examples))
+    card = model_card(run.params, evaluation=evaluation, judge=judge.name)
+    write_card(OUT / "model_card.md", card)
+    run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, examples, card=card))
     log_stage_page(run, ["evaluate"])
     # Last, so that the measures that need no judge are kept if the judge's replies are unusable.
     report = ScoreReport()

@@ -25,6 +25,7 @@ async def pair(run: StageRun) -> None:
     write_pairs(OUT / "preference_pairs.jsonl", sample.collect(pairs, pair_row))
     write_rows(OUT / "without_pair.jsonl", (asdict(outcome) for outcome in outcomes if isinstance(outcome, NoPair)))
     sample.log(run.mlflow, "pairs.json")
+    run.mlflow.log_dataset("pairs", OUT / "preference_pairs.jsonl", "training")
     run.mlflow.set_tags({"pair.method": run.params.pair.method})
     run.log_metrics(pair_metrics(outcomes))
     log_stage_page(run, ["score", "pair"])

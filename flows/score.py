@@ -18,8 +18,10 @@ from longreward.tasks.score_shards import require_scores, score_in_shards, score
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.stage_judge import forecast_budget, log_judge_metrics, scoring_forecast, validate_judge
 from longreward.tasks.state import ledger_file
+from longreward.tasks.tracking.prompt_registry import log_judge_prompts
 from longreward.tasks.tracking.run import Span
 from longreward.tasks.workers import open_workers
+from longreward.utils.language import detect_language
 
 PROMPTS, RESPONSES = Path("data/prepared/preference.jsonl"), Path("data/sampled/sampled_responses.jsonl")
 OUT = Path("data/scored")
@@ -47,6 +49,7 @@ async def score(run: StageRun) -> None:
         open_workers(params, state=run.state, ledger=ledger_file()) as workers,
     ):
         run.mlflow.set_tags({"judge": judge.name})
+        log_judge_prompts(run.mlflow, scorer.prompts, {detect_language(example.query) for example, _ in items})
         if workers is None:
             scored = await score_in_shards("score", judge, items, params.score, scorer=scorer, folder=run.state)
         else:

@@ -15,6 +15,7 @@ from longreward.evaluation.report import Evaluation, markdown
 from longreward.records import Example, Role, ScoredResponse
 from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.mlflow_comparison import beats_champion
+from longreward.tasks.model_card import without_metadata
 from longreward.tasks.stage import write_points
 from longreward.tasks.tracking import registry
 from longreward.tasks.tracking.history import ANSWERS, MEASURES, TABLE, run_tags
@@ -51,8 +52,10 @@ def log_evaluation(
     evaluation: Evaluation,
     answers: Sequence[AnswerMeasures],
     examples: Mapping[str, Example],
+    *,
+    card: str,
 ) -> str:
-    """Log an evaluation and register the trained model; return a message about the registered version.
+    """Log an evaluation and register the trained model with its card; return a message about the registered version.
 
     The model becomes the champion if it meets the champion rule against its SFT model and is shown to be better than
     the present champion.
@@ -64,6 +67,7 @@ def log_evaluation(
     run.log_table(ANSWERS, answers_table(answers, examples))
     for name, figure in figures(evaluation, answers).items():
         run.log_figure(f"figures/{name}", figure)
+    run.log_text("model_card.md", card)
     model_runs = _log_model_runs(run, {role: evaluation.metrics(role) for role in MODELS})
     try:
         if model_runs["dpo"] == UNKNOWN:
@@ -79,6 +83,7 @@ def log_evaluation(
             source_hash=_dvc_hash("dpo"),
             path=MODELS["dpo"],
             champion=champion,
+            card=without_metadata(card),
         )
     except TrackingUnavailable as error:
         return (

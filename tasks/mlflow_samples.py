@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from longreward.evaluation.example_metrics import MAX_TEXT_CHARS, truncate
-from longreward.records import DIMENSIONS, PreferencePair
+from longreward.records import DIMENSIONS, PreferencePair, Verdict
 from longreward.reward import ScoredExample
 from longreward.tasks.tracking.run import Run, Span
 
 T = TypeVar("T")
 Row = TypeVar("Row")
 TABLE_ROWS = 200
-TRACES = 20  # per stage; MLflow takes 40 ms for each
+TRACES = 20  # per run of a stage; each takes MLflow about 0.1 s with its four assessments
 PAIR_COLUMNS = ("id", "query", "chosen", "rejected", "chosen reward", "rejected reward", "margin")
 SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored because")
 
@@ -72,7 +72,8 @@ def score_row(example: ScoredExample) -> list[Any]:
 def scoring_trace(example: ScoredExample) -> Span:
     """Return how the first response to an example got its reward: each dimension, each statement with its evidence.
 
-    Of the document it has only what the judge saw as evidence.
+    Of the document it has only what the judge saw as evidence. The verdicts are assessments of the trace, named after
+    their dimensions.
     """
     first = example.responses[0]
     extracts = [truncate(extract.text) for extract in example.extraction.extracts if extract.text]
@@ -98,7 +99,9 @@ def scoring_trace(example: ScoredExample) -> Span:
         )
         outputs = _without_none(score=verdict.score, analysis=verdict.analysis, reason=verdict.reason)
         dimensions.append(Span(name, {"extracts": extracts} if name == "completeness" else {}, outputs, statements))
-    return Span("reward", inputs, {"reward": first.reward}, tuple(dimensions))
+    verdicts: dict[str, Verdict] = {name: first.verdicts[name] for name in DIMENSIONS if name in first.verdicts}
+    tags = {"response": first.response.id}
+    return Span("reward", inputs, {"reward": first.reward}, tuple(dimensions), verdicts=verdicts, tags=tags)
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

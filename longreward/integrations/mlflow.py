@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from mlflow.entities import AssessmentError, AssessmentSource, Feedback
+from mlflow.entities import Feedback
 from mlflow.genai.scorers import Scorer, scorer
 
 from longreward.errors import DataError, StateError
 from longreward.integrations.background_scorer import BackgroundScorer, Row
-from longreward.integrations.verdict_text import rationale
+from longreward.integrations.mlflow_assessments import to_feedback
 from longreward.judge import ChatModel, JudgeConfig
-from longreward.records import DIMENSIONS, Dimension, Verdict
+from longreward.records import DIMENSIONS, Dimension
 from longreward.reward import ScoreConfig
 
 COLUMNS = ("context", "query", "response")
-UNSCORED = "UNSCORED"  # the error code of an assessment without a score
 # MLflow 3.17 opens SQLite with a pool of 15 connections for 20 threads: 10 workers that predict and 10 that score. With
 # that default, 132 of 200 traces were lost to timeouts of the pool, with warnings alone. 1 and 4 workers lost none, and
 # took no longer per row.
@@ -108,23 +107,6 @@ def _dimension_scorer(dimension: Dimension, background: BackgroundScorer) -> Sco
         return to_feedback(dimension, scored.verdicts[dimension], background.judge_name)
 
     return score
-
-
-def to_feedback(name: str, verdict: Verdict, judge: str) -> Feedback:
-    """Return a verdict as MLflow's assessment; one without a score has the error UNSCORED with the reason.
-
-    Args:
-        name: the dimension.
-        judge: the name of the judge, if the verdict does not have it.
-    """
-    error = None if verdict.score is not None else AssessmentError(UNSCORED, verdict.reason or "no score")
-    return Feedback(
-        name=name,
-        value=verdict.score,
-        error=error,
-        source=AssessmentSource(source_type="LLM_JUDGE", source_id=verdict.judge or judge),
-        rationale=rationale(verdict) or None,
-    )
 
 
 def to_row(inputs: Any, outputs: Any) -> Row:

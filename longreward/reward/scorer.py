@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from longreward.judge import Judge
-from longreward.judge.prompts import load_prompts
+from longreward.judge.prompts import PromptSet, load_prompts
 from longreward.records import DIMENSIONS, Dimension, Example, Extraction, Response, ScoredResponse, Verdict
 from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.completeness import extract, extraction_requests, judge_completeness
@@ -111,6 +111,11 @@ class Scorer:
         return await judge_faithfulness(
             DimensionInput(judge, self._prompts, self.config, document, no_extraction, query, response)
         )
+
+    @property
+    def prompts(self) -> PromptSet:
+        """The judge's prompts."""
+        return self._prompts
 
     @property
     def settings(self) -> dict[str, str | int | float]:

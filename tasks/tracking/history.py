@@ -13,13 +13,14 @@ from longreward.errors import ConfigError, DataError
 from longreward.tasks.tracking.outbox import store_errors
 from longreward.tasks.tracking.registry import champion
 from longreward.tasks.tracking.run import UNKNOWN
-from longreward.tasks.tracking.run_hierarchy import HOST_TAG, PARENT_TAG, ROLE_TAG, STAGE_TAG
+from longreward.tasks.tracking.run_hierarchy import HOST_TAG, PARENT_TAG, ROLE_TAG, STAGE_LINK, STAGE_TAG
 from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+OLD_STAGE_LINK = f"{STAGE_TAG}."  # in runs of version 0.1.0
 LISTED_RUNS = 8  # in an error message
 # Files of an evaluate run.
 MEASURES, ANSWERS, TABLE = "evaluation/measures.json", "evaluation/answers.json", "evaluation/table.json"
@@ -88,7 +89,7 @@ def stage_runs(parent: PastRun) -> "list[Run]":
     """Return the stages' runs under the parent, and the earlier ones that it linked as up to date, by start."""
     runs = _child_runs(parent.id)
     ids = {run.info.run_id for run in runs}
-    linked = [value for tag, value in parent.tags.items() if tag.startswith(f"{STAGE_TAG}.")]
+    linked = [value for tag, value in parent.tags.items() if tag.startswith((STAGE_LINK, OLD_STAGE_LINK))]
     runs += [client().get_run(run_id) for run_id in linked if run_id not in ids and run_id != UNKNOWN]
     return sorted(runs, key=lambda run: float(run.info.start_time))
 
@@ -149,7 +150,7 @@ def _child_runs(run_id: str) -> list[Any]:
 
 def _linked_run(tags: Mapping[str, str], stage: str) -> str | None:
     """Return the stage's run that a pipeline's run created or linked as up to date."""
-    run_id = tags.get(f"{STAGE_TAG}.{stage}")
+    run_id = tags.get(f"{STAGE_LINK}{stage}") or tags.get(f"{OLD_STAGE_LINK}{stage}")
     return run_id if run_id != UNKNOWN else None
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from longreward.records import Verdict
 from longreward.tasks.tracking.outbox import outbox
-from longreward.tasks.tracking.store import client, experiment_id, probe_store, store_uri
+from longreward.tasks.tracking.store import client, experiment_id, probe_store, store_uri, use_store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +80,7 @@ class Run:
         pending, self._pending, self._flushed = self._pending, [], time.time()
         for batch in _batches(pending, METRICS_PER_BATCH):
             metrics = [Metric(*point) for point in batch]
-            self._send("metrics", partial(_log_batch, metrics=metrics))
+            self.send("metrics", partial(_log_batch, metrics=metrics))
         outbox.flush()
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -86,7 +88,7 @@ class Run:
         from mlflow.entities import RunTag
 
         entities = [RunTag(name, str(value)) for name, value in tags.items()]
-        self._send(f"the tags {', '.join(tags)}", lambda id: client().log_batch(id, tags=entities))
+        self.send(f"the tags {', '.join(tags)}", lambda id: client().log_batch(id, tags=entities))
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log nested settings as "section.key"; if one is too long for MLflow, also as `settings.json`."""
@@ -97,20 +99,30 @@ class Run:
             self.log_json("settings.json", params)
         for batch in _batches(flat, PARAMS_PER_BATCH):
             entities = [Param(*param) for param in batch]
-            self._send("parameters", partial(_log_batch, params=entities))
+            self.send("parameters", partial(_log_batch, params=entities))
 
     def log_inputs(self, stage: str, hashes: Mapping[str, str]) -> None:
         """Log what a stage reads as data sets; `hashes` are DVC's, by path."""
         if inputs := dataset_inputs(stage, hashes):
-            self._send("data sets", lambda id: client().log_inputs(id, inputs))
+            self.send("data sets", lambda id: client().log_inputs(id, inputs))
+
+    def log_dataset(self, name: str, file: Path, context: str) -> None:
+        """Log a jsonl file as a data set of this run; `context` is "training" or "evaluation".
+
+        Its digest is the MD5 of the file, so that runs with the same data show the same digest in the UI.
+        """
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        inputs = [_dataset_input(name, file, digest, context)]
+        self.send(f"the data set {name}", lambda id: client().log_inputs(id, inputs))
 
     def log_text(self, name: str, text: str) -> None:
         """Log a text as the file `name`; the MLflow UI renders SVG and Markdown."""
-        self._send(f"the file {name}", lambda id: client().log_text(id, text, name))
+        self.send(f"the file {name}", lambda id: client().log_text(id, text, name))
 
     def log_figure(self, name: str, figure: Figure) -> None:
         """Log a matplotlib figure as the file `name`; the suffix is its format."""
-        self._send(f"the file {name}", lambda id: client().log_figure(id, figure, name))
+        self.send(f"the file {name}", lambda id: client().log_figure(id, figure, name))
 
     def log_json(self, name: str, value: Any) -> None:
         """Log plain data as the JSON file `name`."""
@@ -123,9 +135,9 @@ class Run:
         self.set_tags({"mlflow.loggedArtifacts": json.dumps(self._tables)})
 
     def log_traces(self, spans: Iterable[Span]) -> None:
-        """Write each span, with its children, as a trace of this run."""
+        """Write each span, with its children and its verdicts, as a trace of this run."""
         roots = list(spans)
-        self._send("traces", lambda id: _write_traces(id, roots))
+        self.send("traces", lambda id: _write_traces(id, roots))
 
     def log_report(self, name: str, markdown: str) -> None:
         """Log a report as the file `name`, and show as much of it as fits at the top of the run's page."""
@@ -136,11 +148,11 @@ class Run:
         """Set RUNNING, or end the run as FINISHED, FAILED or KILLED at the present time."""
         now = _now_ms()  # not the time at which it is sent
         if status == "RUNNING":
-            self._send("the status RUNNING", lambda id: client().update_run(id, status=status))
+            self.send("the status RUNNING", lambda id: client().update_run(id, status=status))
         else:
-            self._send(f"the status {status}", lambda id: client().set_terminated(id, status, end_time=now))
+            self.send(f"the status {status}", lambda id: client().set_terminated(id, status, end_time=now))
 
-    def _send(self, label: str, call: Callable[[str], object]) -> None:
+    def send(self, label: str, call: Callable[[str], object]) -> None:
         """Queue a call with the run's id; none for a run that could not be created, which was logged then."""
         outbox.send(label, lambda: call(self._id) if self._id else None)
 
@@ -167,13 +179,13 @@ def flatten_params(params: Mapping[str, Any], prefix: str = "") -> list[tuple[st
     return flat
 
 
-def shorten_note(markdown: str, file: str) -> str:
+def shorten_note(markdown: str, file: str, *, limit: int = MAX_NOTE) -> str:
     """Cut a note that is too long for MLflow before a section, paragraph or line; refer to `file` for the rest."""
-    if len(markdown) <= MAX_NOTE:
+    if len(markdown) <= limit:
         return markdown
     fence = "\n```"
     notice = f"\n\n… The note is too long for MLflow: `{file}`, among the run's artifacts, has all of it."
-    limit = MAX_NOTE - len(notice) - len(fence)
+    limit -= len(notice) + len(fence)
     # A boundary in the first half would leave out text that fits, so the next finer one is tried.
     boundaries = (markdown.rfind(boundary, 0, limit) for boundary in ("\n#", "\n\n", "\n"))
     note = markdown[: next((end for end in boundaries if end >= limit // 2), limit)].rstrip()
@@ -201,34 +213,37 @@ def dataset_inputs(stage: str, hashes: Mapping[str, str]) -> list[Any]:
 
     `hashes` maps paths to DVC's hashes. Models are tags, not data sets.
     """
+    context = CONTEXTS.get(stage, stage)
+    return [
+        _dataset_input(name, Path(name), hash_, context)
+        for name, hash_ in hashes.items()
+        if Path(name).parts[0] != "models"
+    ]
+
+
+def _dataset_input(name: str, path: Path, digest: str, context: str) -> Any:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    context = InputTag("mlflow.data.context", CONTEXTS.get(stage, stage))
-    inputs = []
-    for path, hash_ in ((Path(name), hash_) for name, hash_ in hashes.items()):
-        if path.parts[0] == "models":
-            continue
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        profile = {"bytes": sum(file.stat().st_size for file in files), "files": len(files)}
-        columns: list[dict[str, Any]] = []
-        for file in (file for file in files if file.suffix == ".jsonl"):
-            # The columns and rows of a folder are named after its files.
-            prefix = "" if file == path else f"{file.relative_to(path).as_posix()}: "
-            columns += _columns(file, prefix)
-            if profile["bytes"] <= MAX_COUNTED_BYTES:
-                with file.open("rb") as content:
-                    blocks = iter(partial(content.read, 2**20), b"")
-                    profile[f"{prefix}rows"] = sum(block.count(b"\n") for block in blocks)
-        dataset = Dataset(
-            name=path.as_posix(),
-            digest=hash_[:36],  # MLflow's limit, and the length of a folder's hash in DVC
-            source_type="local",
-            source=json.dumps({"uri": path.as_posix()}),
-            schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
-            profile=json.dumps(profile),
-        )
-        inputs.append(DatasetInput(dataset, [context]))
-    return inputs
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    profile = {"bytes": sum(file.stat().st_size for file in files), "files": len(files)}
+    columns: list[dict[str, Any]] = []
+    for file in (file for file in files if file.suffix == ".jsonl"):
+        # The columns and rows of a folder are named after its files.
+        prefix = "" if file == path else f"{file.relative_to(path).as_posix()}: "
+        columns += _columns(file, prefix)
+        if profile["bytes"] <= MAX_COUNTED_BYTES:
+            with file.open("rb") as content:
+                blocks = iter(partial(content.read, 2**20), b"")
+                profile[f"{prefix}rows"] = sum(block.count(b"\n") for block in blocks)
+    dataset = Dataset(
+        name=name,
+        digest=digest[:36],  # MLflow's limit, and the length of a folder's hash in DVC
+        source_type="local",
+        source=json.dumps({"uri": path.as_posix()}),
+        schema=json.dumps({"mlflow_colspec": columns}) if columns else None,
+        profile=json.dumps(profile),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
 
 
 def _columns(file: Path, prefix: str) -> Iterator[dict[str, Any]]:
@@ -254,27 +269,39 @@ class Span:
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
     children: tuple[Span, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    """Of a root span: by dimension, shown as assessments of the trace."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of a root span: tags of the trace."""
 
 
 def _write_traces(run_id: str, spans: Iterable[Span]) -> None:
-    """Write a trace for each span. They are written afterwards, so their times have no meaning; each takes 40 ms."""
+    """Write a trace for each span. They are written afterwards, so their times have no meaning."""
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")  # its queue is flushed at exit with a message
     import mlflow
 
-    client()
-    mlflow.set_tracking_uri(store_uri())
+    from longreward.integrations.mlflow_assessments import to_feedback
+
+    use_store()
     for span in spans:
         probe_store(store_uri())  # MLflow's exporter hides errors, after long retries for each trace
-        _write_span(span, None, run_id)
+        trace_id = _write_span(span, None, run_id)
+        for name, verdict in span.verdicts.items():
+            feedback = to_feedback(name, verdict, judge="")
+            feedback.metadata = {"mlflow.assessment.sourceRunId": run_id}
+            mlflow.log_assessment(trace_id, feedback)
 
 
-def _write_span(span: Span, parent: OpenSpan | None, run_id: str) -> None:
+def _write_span(span: Span, parent: OpenSpan | None, run_id: str) -> str:
+    """Write a span with its children and return the id of its trace."""
     import mlflow
 
     kwargs: dict[str, Any] = {"parent_span": parent}
     if parent is None:
-        kwargs = {"experiment_id": experiment_id(), "metadata": {"mlflow.sourceRun": run_id}}
+        metadata = {"mlflow.sourceRun": run_id}
+        kwargs = {"experiment_id": experiment_id(), "metadata": metadata, "tags": dict(span.tags)}
     mlflow_span = mlflow.start_span_no_context(span.name, inputs=dict(span.inputs), **kwargs)
     for child in span.children:
         _write_span(child, mlflow_span, run_id)
     mlflow_span.end(outputs=dict(span.outputs))
+    return str(mlflow_span.trace_id)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from longreward.tasks.processes import ProcessRef, owner_process
 from longreward.tasks.state import state_folder, state_lock
 from longreward.tasks.tracking.outbox import outbox, store_errors
-from longreward.tasks.tracking.run import DVC_TAG, Run, create_run, flatten_params
+from longreward.tasks.tracking.run import DVC_TAG, UNKNOWN, Run, create_run, flatten_params
 from longreward.tasks.tracking.store import client, experiment_id, store_uri
 from longreward.tasks.tracking.system_metrics import log_system_metrics
 from longreward.utils.redaction import redact
@@ -25,6 +25,11 @@ PARENT = "LONGREWARD_PARENT_RUN"
 STUDY = "LONGREWARD_STUDY_RUN"
 PARENT_TAG = "mlflow.parentRunId"
 STAGE_TAG, ROLE_TAG, STUDY_TAG = "longreward.stage", "longreward.role", "longreward.study"
+# Prefix of a pipeline's tags with the ids of its stages' runs. The UI hides tags that begin with "mlflow."
+STAGE_LINK = "mlflow.longreward.stage."
+# What a pipeline's run shows of its stages' runs, for the columns of the UI's table of runs.
+SHOWN_TAGS = ("judge", "pair.method")
+SHOWN_DATASETS = ("pairs", "heldout")
 FLOW_TAG, OVERRIDES_TAG = "prefect.flow_run", "longreward.overrides"
 HOST_TAG, STUDY_HOST_TAG = "longreward.host", "longreward.study_host"  # on parent runs, and on runs of studies
 OWNER_TAG = "longreward.owner"
@@ -178,7 +183,20 @@ def link_stage(parent: str, stage: str, headline: Mapping[str, float], *, stage_
     run = Run(parent)
     run.log_metrics(headline)
     run.flush(last=True)
-    run.set_tags({f"{STAGE_TAG}.{stage}": stage_run_id})
+    run.set_tags({f"{STAGE_LINK}{stage}": stage_run_id})
+    if stage_run_id != UNKNOWN:
+        outbox.send(f"what the run of {stage} shows", lambda: _copy_from_stage(parent, stage_run_id))
+
+
+def _copy_from_stage(parent: str, stage_run_id: str) -> None:
+    """Copy tags and data sets that help to tell pipelines' runs apart, from a stage's run."""
+    stage_run = client().get_run(stage_run_id)
+    tags = {name: stage_run.data.tags[name] for name in SHOWN_TAGS if name in stage_run.data.tags}
+    datasets = [one for one in stage_run.inputs.dataset_inputs if one.dataset.name in SHOWN_DATASETS]
+    if tags:
+        Run(parent).set_tags(tags)
+    if datasets:
+        client().log_inputs(parent, datasets)
 
 
 def log_model_run(stage: Run, role: str, metrics: Mapping[str, float], *, tags: Mapping[str, str]) -> str:

@@ -244,6 +244,15 @@ def opening(uri: str) -> Iterator[None]:
         raise unavailable(uri, error) from error
 
 
+def use_store() -> None:
+    """Make MLflow's own functions (`mlflow.log_assessment`, …) use this store and experiment."""
+    import mlflow
+
+    client()
+    mlflow.set_tracking_uri(store_uri())
+    mlflow.set_experiment(experiment_id=experiment_id())
+
+
 @cache
 def experiment_id() -> str:
     """Return the id of the experiment of all runs of this project."""

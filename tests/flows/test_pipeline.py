@@ -82,7 +82,7 @@ async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -
     assert parent.info.run_name == flow_run_name("pipeline", output)
     assert parent.data.params["pair.min_scored"] == "5"
     assert later.data.metrics["prepare/pairs"] == 2.0
-    assert later.data.tags["longreward.stage.prepare"] == stage.info.run_id
+    assert later.data.tags["mlflow.longreward.stage.prepare"] == stage.info.run_id
     assert {run.info.status for run in (stage, parent, later)} == {"FINISHED"}
 
 

@@ -79,7 +79,7 @@ def record_pipeline(
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             run.set_tags({"judge": judge})
-            message = log_evaluation(run, config, summarize(config, measures), measures, examples)
+            message = log_evaluation(run, config, summarize(config, measures), measures, examples, card="# card")
         link_stage(parent, "evaluate", {}, stage_run_id=run.id)
     return message
 
@@ -101,7 +101,7 @@ def record_evaluation(
         patch.setenv(PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
-            log_evaluation(run, CONFIG, summarize(CONFIG, measures), measures, EXAMPLES)
+            log_evaluation(run, CONFIG, summarize(CONFIG, measures), measures, EXAMPLES, card="# card")
         link_stage(parent, "evaluate", {}, stage_run_id=run.id)
     return past_run(name)
 

@@ -23,10 +23,10 @@ WRONG = Statement(
     evidence=(Evidence(start=0, end=38, text="Keld was founded in 1905 by Ann Lee."),),
 )
 VERDICTS = {
-    "helpfulness": Verdict(score=8.0, analysis="It answers both."),
+    "helpfulness": Verdict(score=8.0, analysis="It answers both.", judge="gpt-test"),
     "logicality": Verdict(score=None, reason="no score in five answers"),
     "faithfulness": Verdict(score=5.0, statements=(WRONG, WRONG.model_copy(update={"text": "y" * 9000}))),
-    "completeness": Verdict(score=10.0),
+    "completeness": Verdict(score=None, bounds=(2.0, 9.0)),
 }
 
 
@@ -56,6 +56,20 @@ def test_scoring_trace_spans(store: None) -> None:
         run.log_traces([scoring_trace(SCORED)])
     [trace] = mlflow.search_traces(locations=[experiment_id()], return_type="list")
     assert trace.info.trace_metadata["mlflow.sourceRun"] == run.id
+    assert trace.info.tags["response"] == "7-0"
+    assessments = {assessment.name: assessment for assessment in trace.info.assessments}
+    assert set(assessments) == {"helpfulness", "logicality", "faithfulness", "completeness"}
+    assert {assessment.source.source_type for assessment in assessments.values()} == {"LLM_JUDGE"}
+    assert assessments["helpfulness"].source.source_id == "gpt-test"
+    assert assessments["helpfulness"].metadata["mlflow.assessment.sourceRunId"] == run.id
+    assert (assessments["helpfulness"].feedback.value, assessments["helpfulness"].rationale) == (
+        8.0,
+        "It answers both.",
+    )
+    assert assessments["faithfulness"].rationale.startswith("- not supported: Keld was founded in 1907.\n")
+    assert assessments["logicality"].feedback.value is None
+    assert assessments["logicality"].error.error_message == "no score in five answers"
+    assert "between 2 and 9: adaptive scoring stopped" in assessments["completeness"].error.error_message
     full, *parts = trace.data.spans
     assert (full.inputs["response"], full.outputs) == (ANSWER.text, {"reward": None})
     names = ["helpfulness", "logicality", "faithfulness", "statement", "statement", "completeness"]

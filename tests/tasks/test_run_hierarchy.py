@@ -1,5 +1,6 @@
 """Runs in a real MLflow store."""
 
+import json
 import os
 import platform
 import subprocess
@@ -56,7 +57,30 @@ def test_stage_run_params_metrics_and_tags(store: MlflowClient, monkeypatch: pyt
     assert parent_record.info.run_name == "brave-otter"
     assert parent_record.data.params == {"score.n": "2", "score.champion.measure": "recall"}
     assert parent_record.data.metrics == {"score/reward": 7.5}
-    assert parent_record.data.tags["longreward.stage.score"] == run.id
+    assert parent_record.data.tags["mlflow.longreward.stage.score"] == run.id
+    assert parent_record.data.tags["judge"] == "offline"
+    shown = {tag for tag in parent_record.data.tags if not tag.startswith("mlflow.")}
+    assert shown - {"longreward.uncommitted"} == {"judge", "longreward.host", "longreward.owner"}
+
+
+def test_pipeline_run_shows_pairs_and_evaluation_set(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"id": "0", "margin": 2.5}\n{"id": "1", "margin": 3.0}\n')
+    with parent_run("first", {}) as first:
+        monkeypatch.setenv(PARENT, first)
+        with open_stage_run("pair", **{"dvc.data/scored": "ab.dir"}) as run:
+            run.log_dataset("pairs", file, "training")
+            link_stage(first, "pair", {}, stage_run_id=run.id)
+    with parent_run("second", {}) as second:  # DVC found the stage up to date
+        link_stage(second, "pair", {}, stage_run_id=run.id)
+        link_stage(second, "score", {}, stage_run_id="unknown")
+    for parent in (first, second):
+        (entry,) = store.get_run(parent).inputs.dataset_inputs  # not data/scored, which says nothing new
+        assert (entry.dataset.name, entry.dataset.digest) == ("pairs", "70c68366911233d0000b867121bcd9df")
+        assert json.loads(entry.dataset.profile) == {"bytes": 54, "files": 1, "rows": 2}
+        assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "training")]
 
 
 def test_log_step_keeps_every_point(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
