@@ -1,0 +1,181 @@
+"""Take the screenshots of the documentation from a project with at least two finished runs.
+
+    pip install playwright                     # with Chromium of the system: --browser /usr/bin/chromium
+    longreward init example && cd example && longreward run && git add -A && git commit -m "First run"
+    longreward run -S train.beta=0.3 --name beta-0.3 && longreward review create --items 12
+    cd .. && python tools/screenshots.py --project example --out docs/images
+
+Starts `longreward serve` in the project and ends it. Look at the pictures before you commit them: the interfaces of
+Prefect and MLflow change between versions.
+"""
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+SIZE = {"width": 1280, "height": 760}
+WAIT_MS = 120_000  # both interfaces load megabytes of JavaScript, on a busy machine slowly
+SETTLE_MS = 3_000  # charts are drawn with an animation after their data has arrived
+EXPERIMENT = "longreward"
+LONGREWARD = str(Path(sys.executable).with_name("longreward"))
+# MLflow 3.17 opens the panel of its assistant at the first visit; it remembers that it has been closed.
+NO_ASSISTANT = """
+localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
+localStorage.setItem("mlflow.assistant.panelOpen_v1", "false");
+"""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers of a project. `login` is `user:password` of Prefect."""
+
+    prefect: str
+    mlflow: str
+    login: str
+
+
+@contextmanager
+def serve(project: Path) -> Iterator[Servers]:
+    """Run `longreward serve` in the project until the end of the context."""
+    process = subprocess.Popen([LONGREWARD, "serve"], cwd=project, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        addresses: dict[str, str] = {}
+        for line in process.stdout:
+            if match := re.match(r" +(Prefect|MLflow) +(http://[^/\s]+)", line):
+                addresses[match[1]] = match[2]
+            if line.startswith("Ctrl-C"):
+                break
+        else:
+            raise SystemExit("`longreward serve` ended before it printed its addresses")
+        login = (project / ".longreward" / "prefect" / "auth-string").read_text(encoding="utf-8").strip()
+        wait_for(addresses["MLflow"])
+        yield Servers(addresses["Prefect"], addresses["MLflow"], login)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+
+
+def wait_for(address: str) -> None:
+    """Wait until a server accepts connections; raises httpx.ConnectError after two minutes."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=8), timeout=WAIT_MS / 1000) as client:
+        client.get(f"{address}/health")
+
+
+def pipeline_runs(servers: Servers) -> list[Run]:
+    """Return the finished pipeline runs, newest first: those with no parent."""
+    client = MlflowClient(tracking_uri=servers.mlflow)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'", max_results=1000)
+    return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+
+
+def prefect_run_id(servers: Servers) -> str:
+    """Return the id of the newest completed run of the pipeline."""
+    query = {
+        "flows": {"name": {"any_": ["pipeline"]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        "sort": "START_TIME_DESC",
+        "limit": 1,
+    }
+    user, _, password = servers.login.partition(":")
+    reply = httpx.post(f"{servers.prefect}/api/flow_runs/filter", json=query, auth=(user, password))
+    reply.raise_for_status()
+    return str(reply.json()[0]["id"])
+
+
+def prefect_pictures(page: Page, servers: Servers, out: Path) -> None:
+    """Log in; show a pipeline run with its stages, and the form that triggers one."""
+    page.goto(servers.prefect)
+    page.get_by_placeholder("admin:pass").fill(servers.login)
+    page.get_by_role("button", name="Login").click()
+    page.wait_for_url("**/dashboard**")
+    page.goto(f"{servers.prefect}/runs/flow-run/{prefect_run_id(servers)}")
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    save(page, out / "prefect.png")
+
+
+def mlflow_pictures(page: Page, servers: Servers, out: Path) -> None:
+    """Show the description of a pipeline run, and the evaluations of the two newest runs side by side."""
+    runs = pipeline_runs(servers)
+    if len(runs) < 2:
+        raise SystemExit("the comparison needs two finished pipeline runs")
+    experiment = runs[0].info.experiment_id
+    page.add_init_script(NO_ASSISTANT)
+    page.goto(f"{servers.mlflow}/#/experiments/{experiment}?workflowType=machine_learning")
+    expect(page.get_by_text(runs[0].info.run_name).first).to_be_visible()
+    page.goto(f"{servers.mlflow}/#/experiments/{experiment}/runs/{runs[0].info.run_id}")
+    expect(page.get_by_text("About this run").first).to_be_visible()
+    save(page, out / "mlflow-run.png")
+    ids = ",".join(f'"{run.info.run_id}"' for run in runs[:2])
+    page.goto(f'{servers.mlflow}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
+    expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
+    page.get_by_role("button", name="Visualizations").click()
+    page.get_by_role("switch").first.click()  # "Show diff only" of the parameters
+    page.get_by_role("button", name="Run details").evaluate("heading => heading.scrollIntoView()")
+    save(page, out / "mlflow-comparison.png")
+
+
+def evidence_picture(page: Page, project: Path, out: Path) -> None:
+    """Show the evidence page with the passages of a supported statement."""
+    file = (project / ".longreward" / "screenshot.html").resolve()
+    subprocess.run([LONGREWARD, "view", "--no-open", "--out", str(file)], cwd=project, check=True)
+    page.goto(file.as_uri())
+    page.locator(".response mark.full").first.click()
+    save(page, out / "evidence.png")
+    file.unlink()
+
+
+def review_picture(page: Page, servers: Servers, project: Path, out: Path) -> None:
+    """Show an item of the queue of preferences, which `longreward review create` adds to and prints."""
+    command = [LONGREWARD, "review", "create", "--items", "12"]
+    output = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
+    address = re.search(r"preference:.*\n +http://[^/]+(/\S+)", output)
+    if address is None:
+        raise SystemExit(f"`longreward review create` printed no address of the queue:\n{output}")
+    page.goto(servers.mlflow + address[1])
+    page.get_by_role("button", name="Start review").click()
+    save(page, out / "review-queue.png")
+
+
+def save(page: Page, path: Path) -> None:
+    page.wait_for_timeout(SETTLE_MS)
+    page.screenshot(path=path)
+    # A palette of 128 colors takes a third of the bytes, and text stays sharp.
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--browser", default="/usr/bin/chromium", help="the program of Chromium")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with serve(options.project) as servers, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=options.browser)
+        page = browser.new_page(viewport=SIZE, color_scheme="light")
+        page.set_default_timeout(WAIT_MS)
+        expect.set_options(timeout=WAIT_MS)
+        prefect_pictures(page, servers, options.out)
+        mlflow_pictures(page, servers, options.out)
+        review_picture(page, servers, options.project, options.out)
+        evidence_picture(page, options.project, options.out)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
