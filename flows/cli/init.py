@@ -22,14 +22,17 @@ def _init(options: argparse.Namespace) -> int:
 
     project = create_project(options.folder, project_files(options.preset))
     texts = sum(name.suffix == ".txt" for name in project.files)
-    print(f"{project.folder}: a project with the settings of the preset {options.preset}")
-    print(f"  data/raw      questions on {texts} short texts, to be replaced by your own (README.md)")
-    print("  params.yaml   the settings; dvc.yaml: the stages")
+    print(f"{project.folder}: a new project")
+    print(f"  data/raw      an example: questions on {texts} texts")
+    print(f"  params.yaml   the settings, from the preset {options.preset}")
+    print("  dvc.yaml      the stages")
+    print("  README.md     how to use your own data, model and judge")
     if project.advice:
         print(f"  git           {project.advice}")
     print("next:")
     if project.folder != Path.cwd():
         print(f"  cd {options.folder}")
-    print("  longreward doctor   check that everything is in place")
+    print("  longreward doctor   check versions, data, keys and disk")
+    print("  longreward plan     estimate calls, cost and time")
     print("  longreward run      run the whole pipeline")
     return 0

@@ -160,6 +160,8 @@ def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
             f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, at least "
             f"{min_documents} are needed."
         ]
+    elif finding != "learning" and (limits := _list_limits(by_label, learning)):
+        parts.append(f"With {documents} held-out documents, smaller differences than about {limits} cannot be shown.")
     if finding == "learning" and not_learned:
         parts.append(f"It is not better at {', '.join(not_learned)}.")
     if mixed_learning := [label for label in learning if label in mixed]:
@@ -171,6 +173,16 @@ def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
     ]:
         parts.append(f"Answer length changed by {', '.join(lengths)}.")
     return finding, " ".join(parts)
+
+
+def _list_limits(by_label: Mapping[str, Sequence[MeasureChange]], labels: Iterable[str]) -> str:
+    """Return half the width of each interval by comparison, such as "0.41 in reward at greedy"."""
+    return ", ".join(
+        f"{(row.difference.high - row.difference.low) / 2:.2f} in {row.measure} at {label}"
+        for label in labels
+        for row in by_label[label]
+        if not row.improvement
+    )
 
 
 def _list_changes(by_label: Mapping[str, Sequence[MeasureChange]], labels: Iterable[str]) -> str:

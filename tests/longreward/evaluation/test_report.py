@@ -90,6 +90,20 @@ def test_gain_only_at_equal_temperature_is_sharpening() -> None:
     assert "+10% at greedy" in evaluation.sentence
 
 
+def test_report_without_improvement_states_which_differences_it_could_show() -> None:
+    values = [0.1, 0.3, 0.5, 0.7, 0.9, 0.2, 0.4, 0.6, 0.8, 0.5]
+    changed = [0.3, 0.1, 0.7, 0.5, 0.9, 0.2, 0.6, 0.4, 0.8, 0.5]  # three documents up by 0.2, three down
+    evaluation = summarize(
+        EvaluateConfig(), [*make_measures("sft", "greedy", values), *make_measures("dpo", "greedy", changed)]
+    )
+    (row,) = [row for row in evaluation.rows if row.measure == "recall"]
+    half = (row.difference.high - row.difference.low) / 2
+    assert evaluation.finding == "no improvement"
+    start = "With 10 held-out documents, smaller differences than about"
+    assert f"{start} {half:.2f} in recall at greedy" in evaluation.sentence
+    assert 0.05 < half < 0.25
+
+
 def test_mixed_changes_of_gold_measures_are_not_improvement() -> None:
     measures = [*make_measures("sft", "greedy", LOW, 0.1), *make_measures("dpo", "greedy", HIGH, 0.4)]
     evaluation = summarize(EvaluateConfig(), measures)
