@@ -192,7 +192,7 @@ def test_presets_adapted_to_project_data(tmp_path: Path, preset: str) -> None:
     files = {str(name): content for name, content in project_files(preset).items()}
     (tmp_path / "params.yaml").write_bytes(files["params.yaml"])
     params = read_params(tmp_path / "params.yaml")
-    shares = (0.6, 0.4) if params.policy.sft_model else (0.4, 0.3)
+    shares = (0.6, 0.4) if params.policy.sft_model else (0.35, 0.3)
     window_settings = {
         key: getattr(read_params(preset_path(preset)).prepare, key) for key in ("over_window", "answer_room")
     }
@@ -205,6 +205,8 @@ def test_presets_adapted_to_project_data(tmp_path: Path, preset: str) -> None:
     )
     assert (params.evaluate.gold, params.evaluate.champion.measure) == (None, "reward")
     assert params.evaluate.short.source is None
+    epochs = 3 if preset == "laptop" else read_params(preset_path(preset)).sft.epochs
+    assert params.sft.epochs == epochs
     assert params.evaluate.champion.temperature in params.evaluate.temperatures
     assert files["params.yaml"].startswith(f"# The settings of this project, created from the preset {preset}".encode())
     includes_base = params.policy.base_model == "models/tiny-base"
@@ -220,10 +222,10 @@ def test_example_questions_have_texts_and_splits_have_documents(tmp_path: Path) 
     figures = prepare(
         config, lambda context, query: len(context.split()), root=tmp_path, out=tmp_path / "out"
     ).metrics()
-    assert (figures["records"], figures["bad"], figures["duplicates"]) == (96, 0, 0)
+    assert (figures["records"], figures["bad"], figures["duplicates"]) == (216, 0, 0)
     documents = [figures[f"{split}/documents"] for split in ("sft", "preference", "heldout")]
-    assert sum(documents) == 24
-    assert min(documents) >= 4
+    assert sum(documents) == 72
+    assert min(documents) >= 12  # with fewer held-out documents, its report could show nothing
     first: Row = json.loads((tmp_path / "out/heldout.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert first["context"] == (tmp_path / "data/raw" / first["document"]).read_text(encoding="utf-8")
 
