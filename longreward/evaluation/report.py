@@ -161,7 +161,7 @@ def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
             f"{min_documents} are needed."
         ]
     elif finding != "learning" and (limits := _list_limits(by_label, learning)):
-        parts.append(f"With {documents} held-out documents, smaller differences than about {limits} cannot be shown.")
+        parts.append(f"The {documents} held-out documents can detect a true difference of {limits}.")
     if finding == "learning" and not_learned:
         parts.append(f"It is not better at {', '.join(not_learned)}.")
     if mixed_learning := [label for label in learning if label in mixed]:
@@ -176,12 +176,12 @@ def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
 
 
 def _list_limits(by_label: Mapping[str, Sequence[MeasureChange]], labels: Iterable[str]) -> str:
-    """Return half the width of each interval by comparison, such as "0.41 in reward at greedy"."""
+    """Return the detectable difference of each comparison without an effect, such as "0.41 in reward at greedy"."""
     return ", ".join(
-        f"{(row.difference.high - row.difference.low) / 2:.2f} in {row.measure} at {label}"
+        f"{row.difference.detectable:.2f} in {row.measure} at {label}"
         for label in labels
         for row in by_label[label]
-        if not row.improvement
+        if not row.improvement and row.difference.detectable is not None
     )
 
 

@@ -97,11 +97,11 @@ def test_report_without_improvement_states_which_differences_it_could_show() -> 
         EvaluateConfig(), [*make_measures("sft", "greedy", values), *make_measures("dpo", "greedy", changed)]
     )
     (row,) = [row for row in evaluation.rows if row.measure == "recall"]
-    half = (row.difference.high - row.difference.low) / 2
+    detectable = row.difference.detectable
+    assert detectable is not None
     assert evaluation.finding == "no improvement"
-    start = "With 10 held-out documents, smaller differences than about"
-    assert f"{start} {half:.2f} in recall at greedy" in evaluation.sentence
-    assert 0.05 < half < 0.25
+    sentence = f"The 10 held-out documents can detect a true difference of {detectable:.2f} in recall at greedy"
+    assert sentence in evaluation.sentence
 
 
 def test_mixed_changes_of_gold_measures_are_not_improvement() -> None:
