@@ -10,15 +10,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from longreward.errors import ConfigError
 from longreward.params import Params, parse_override, preset_names, preset_path, read_params, stage_names
 from longreward.tasks.experiments import Settings
 
 NO_PRESET = "params.yaml"
+NUMBER = r"^([+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?)?$"
 HEADLINE_SETTINGS = (
     "policy.base_model",
     "policy.sft_model",
@@ -85,7 +86,11 @@ def add_form(function: Callable[..., Any], stage: str | None) -> None:
         stages: Any = list[stage_name]
         add_field("stages", stages, [], "The stages to run if they are not up to date; all if none is selected.")
     add_field("force", bool, False, "Run the stages even if they are up to date.")
-    add_field("name", str, "", "The name of the run and, if it has its own settings, of its DVC experiment.")
+    about_name = (
+        "The name of the run in Prefect, MLflow and DVC, in place of the Run Name above. If it is empty, and the Run "
+        "Name is a generated one, the name is what runs and the time."
+    )
+    add_field("name", str, "", about_name)
     presets: Any = Literal[(NO_PRESET, *preset_names())]
     add_field("preset", presets, NO_PRESET, "A file of configs/ whose settings replace params.yaml for this run.")
     for key in HEADLINE_SETTINGS:
@@ -93,10 +98,9 @@ def add_form(function: Callable[..., Any], stage: str | None) -> None:
         if stage in (None, section):
             config: BaseModel = getattr(current, section)
             setting = type(config).model_fields[name]
-            constrained: Any = Annotated[setting.annotation, key, *setting.metadata]
             summary = " ".join((setting.description or "").split())
-            description = f"{key}, now {json.dumps(getattr(config, name))} in params.yaml. {summary}"
-            add_field(_field_name(key), constrained | None, None, description)
+            description = f"{_current_value(getattr(config, name))} {summary}"
+            add_field(_field_name(key), *_form_field(key), description)
     about_overrides = (
         "Other settings for this run, one `section.key=value` a line, such as `train.lora={rank: 8}`. Settings that "
         "start programs, name servers or leave the project can only be set in params.yaml."
@@ -109,9 +113,9 @@ def add_form(function: Callable[..., Any], stage: str | None) -> None:
 def parse_trigger(stage: str | None, values: Mapping[str, Any]) -> TriggerParams:
     """Parse the values of a form; raises ConfigError for an unknown preset. Settings are not validated here."""
     overrides = [
-        f"{key}={json.dumps(value)}"
+        f"{key}={value if _is_number(key) else json.dumps(value)}"
         for key in HEADLINE_SETTINGS
-        if (value := values.get(_field_name(key))) not in (None, "")
+        if (value := values.get(_field_name(key))) not in (None, "", NO_PRESET)
     ]
     overrides += [line.strip() for line in values.get("overrides", "").splitlines() if line.strip()]
     preset = values.get("preset") or NO_PRESET
@@ -144,6 +148,35 @@ def check_trigger(settings: Settings) -> None:
                 f"{section}.trust_remote_code is true, so a trigger cannot set {section}.{name}: the code of that "
                 "model would run here. Set it in params.yaml, or start the run in a shell with `longreward run -S`"
             )
+
+
+def _form_field(key: str) -> tuple[Any, str]:
+    """Return the type and the default of a setting's field; its label is its key.
+
+    Numbers are text with a pattern. An optional number would be none of the form's fields, but a switch between "None"
+    and the number; and for an empty field of a required number, the form sends a null that the server refuses.
+    """
+    label = Field(json_schema_extra={"title": key})
+    if get_origin(_annotation(key)) is Literal:
+        options: Any = Literal[(NO_PRESET, *get_args(_annotation(key)))]
+        return Annotated[options, label], NO_PRESET
+    if _is_number(key):
+        return Annotated[str, Field(pattern=NUMBER), label], ""
+    return Annotated[str, label], ""
+
+
+def _annotation(key: str) -> Any:
+    section, name = key.split(".")
+    config: Any = Params.model_fields[section].annotation
+    return config.model_fields[name].annotation
+
+
+def _is_number(key: str) -> bool:
+    return bool({int, float} & {_annotation(key), *get_args(_annotation(key))})
+
+
+def _current_value(value: object) -> str:
+    return "Not set in params.yaml." if value is None else f"Now {json.dumps(value)} in params.yaml."
 
 
 def _field_name(key: str) -> str:

@@ -78,9 +78,9 @@ async def test_trigger_with_settings_becomes_experiment(served_project: ToyProje
     before = served_project.checkout()
     async with get_client() as client:
         with pytest.raises(PrefectHTTPStatusError, match="pair_min_scored"):
-            await trigger(client, "all", "out-of-bounds", pair_min_scored=1)
+            await trigger(client, "all", "no-number", pair_min_scored="four")
         run = await trigger(
-            client, "all", "run", name="from-the-form", pair_min_scored=4, overrides="pair.min_margin=0.5"
+            client, "all", "run", name="from-the-form", pair_min_scored="4", overrides="pair.min_margin=0.5"
         )
         assert await final_state(client, run) == "Completed"
         wrong = await trigger(client, "all", "misspelt", overrides="pair.min_scord=4")

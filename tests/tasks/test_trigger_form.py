@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 
 from longreward.config import Config
@@ -101,9 +102,22 @@ def test_empty_form_keeps_params_yaml(project: Path) -> None:
 
 
 def test_headline_settings_and_lines_become_overrides(project: Path) -> None:
-    trigger = parse_trigger("pair", {"pair_min_margin": 0.5, "overrides": "pair.seed=1\n\npair.method=random\n"})
+    trigger = parse_trigger("pair", {"pair_min_margin": "0.5", "overrides": "pair.seed=1\n\npair.method=random\n"})
     assert trigger.stages == ("pair",)
     assert trigger.settings.overrides == ("pair.min_margin=0.5", "pair.seed=1", "pair.method=random")
+
+
+def test_values_of_fields_become_settings_of_their_types(project: Path) -> None:
+    values = {"train_learning_rate": "1e-5", "sample_n": "4", "pair_method": "random", "judge_model": "judge-1"}
+    params = parse_trigger(None, create_flow().validate_parameters(values)).settings.check()
+    assert (params.train.learning_rate, params.sample.n) == (1e-5, 4)
+    assert (params.pair.method, params.judge.model) == ("random", "judge-1")
+
+
+@pytest.mark.parametrize("number", ["three", "0,3", "1 2", "0.3]\npair.seed=[1"])
+def test_form_rejects_other_text_than_numbers(project: Path, number: str) -> None:
+    with pytest.raises(ParameterTypeError, match="train_beta"):
+        create_flow().validate_parameters({"train_beta": number})
 
 
 def test_form_has_headline_settings_with_values_and_bounds(project: Path) -> None:
@@ -112,8 +126,10 @@ def test_form_has_headline_settings_with_values_and_bounds(project: Path) -> Non
         "stages", "force", "name", "preset", *(key.replace(".", "_") for key in HEADLINE_SETTINGS), "overrides",
     ]  # fmt: skip
     beta = fields["train_beta"]
-    assert beta["description"].startswith("train.beta, now 0.3 in params.yaml. ")
-    assert beta["anyOf"] == [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}]
+    assert beta["description"].startswith("Now 0.3 in params.yaml. ")
+    assert (beta["title"], beta["type"], beta["default"]) == ("train.beta", "string", "")
+    assert fields["pair_method"]["enum"][:2] == ["params.yaml", "longreward"]
+    assert fields["policy_sft_model"]["description"].startswith("Not set in params.yaml. ")
     of_train = [name for name in parameter_schema(create_flow("train")).properties if name.startswith("train")]
     assert of_train == ["train_beta", "train_learning_rate", "train_epochs"]
     assert not [name for name in FILES_ONLY if f'"{name}"' in json.dumps(fields)]
