@@ -13,6 +13,7 @@ from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.plots import figures, plot_points
 from longreward.evaluation.report import Evaluation, markdown
 from longreward.records import Example, Role, ScoredResponse
+from longreward.tasks.champion_event import emit_champion_changed
 from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.mlflow_comparison import beats_champion
 from longreward.tasks.model_card import without_metadata
@@ -85,6 +86,8 @@ def log_evaluation(
             champion=champion,
             card=without_metadata(card),
         )
+        if champion:
+            emit_champion_changed(config.registered_model, version, evaluation=run.id, previous=before)
     except TrackingUnavailable as error:
         return (
             f"the model is not registered: {error}; once the store answers again, "
