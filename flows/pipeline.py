@@ -12,6 +12,7 @@ too. A run with its own settings works in a private copy of the checkout, which 
 import logging
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from prefect import Flow, flow, get_run_logger
@@ -28,6 +29,7 @@ from longreward.tasks.evidence_pages import log_evidence_page
 from longreward.tasks.experiments import Settings, check_name, private_copy
 from longreward.tasks.flow_runner import configure_logging, final_state
 from longreward.tasks.flow_runs import close_killed_flows, register_flow_run
+from longreward.tasks.interruption import Interrupted, cancelled_state, stop_on_signals
 from longreward.tasks.pipeline_lock import pipeline_lock
 from longreward.tasks.pipeline_tasks import (
     add_raw_data,
@@ -36,6 +38,8 @@ from longreward.tasks.pipeline_tasks import (
     show_waiting,
     stage_task_runs,
 )
+from longreward.tasks.result_artifact import create_result_artifact
+from longreward.tasks.run_names import pipeline_run_name
 from longreward.tasks.run_report import print_summary
 from longreward.tasks.stage import describe_parent
 from longreward.tasks.tracking.run import Run
@@ -66,15 +70,16 @@ def create_flow(stage: str | None = None, *, module: str = __name__, from_shell:
     return flow(
         name="pipeline",
         description=description,
-        flow_run_name=_run_name,
+        flow_run_name=partial(_run_name, stage),
         validate_parameters=not from_shell,  # `run_pipeline` reports wrong ones in one line, Prefect with a traceback
         persist_result=False,
     )(run)
 
 
-def _run_name() -> str:
-    """Return the name that was entered; without one, the run keeps its generated name."""
-    return flow_run.parameters.get("name") or flow_run.name or "pipeline"
+def _run_name(stage: str | None) -> str:
+    parameters = flow_run.parameters
+    stages = (stage,) if stage else tuple(parameters.get("stages") or ())
+    return pipeline_run_name(stages, requested=parameters.get("name") or "", current=flow_run.name or "")
 
 
 async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_shell: bool) -> State[Any]:
@@ -92,11 +97,15 @@ async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_sh
         if trigger.settings:
             check_name(flow_run.name)
         log.info("run %s starts; `longreward serve` in another terminal shows it", flow_run.name)
-        with register_flow_run(str(flow_run.id)):
+        with register_flow_run(str(flow_run.id)), stop_on_signals():
             results = await _run_stages(stages, force=trigger.force, settings=trigger.settings)
     except LongRewardError as error:
         get_run_logger().error("%s: %s", type(error).__name__, error, extra=UI_ONLY)
         return await final_state.record(Failed(name=type(error).__name__, message=str(error)))
+    except Interrupted:
+        state = cancelled_state()
+        get_run_logger().warning("%s", state.message)
+        return await final_state.record(state)
     ran = [result.stage for result in results if result.ran]
     return await final_state.record(Completed(message=f"ran {', '.join(ran)}" if ran else "nothing to do"))
 
@@ -110,15 +119,20 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
             await add_raw_data()
             check_inputs(stages)
             params = read_params().model_dump(mode="json")
-            with parent_run(
-                name, params, flow_run=run_id, overrides=settings.as_text, describe=describe_parent
-            ) as parent:
-                results = [
-                    await reproduce_stage(task_run, requested=stages, force=force, parent=parent)
-                    for task_run in task_runs.values()
-                ]
-            await push_data()
-            log_evidence_page(Run(parent), read_params(), title=name, stages=stages)
+            parent = None
+            try:
+                with parent_run(
+                    name, params, flow_run=run_id, overrides=settings.as_text, describe=describe_parent
+                ) as parent:
+                    results = [
+                        await reproduce_stage(task_run, requested=stages, force=force, parent=parent, run_name=name)
+                        for task_run in task_runs.values()
+                    ]
+                await push_data()
+                log_evidence_page(Run(parent), read_params(), title=name, stages=stages)
+            finally:  # also of a run that failed or was interrupted
+                if parent is not None:
+                    await create_result_artifact(parent, experiment=name if settings else None)
             print_summary(results, seconds=time.monotonic() - started)
     return results
 

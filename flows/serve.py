@@ -27,6 +27,7 @@ from longreward.tasks.processes import start_supervised, terminate_group
 from longreward.tasks.server_access import LOCALHOST, allowed_hosts
 from longreward.tasks.tracking.run_hierarchy import close_killed_runs
 from longreward.tasks.tracking.store import experiment_id, is_server, store_uri
+from longreward.tasks.ui_links import publish_mlflow
 from longreward.utils.redaction import redact
 
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000
@@ -54,6 +55,7 @@ def serve(
             close_killed_runs()
             experiment = experiment_id()  # create it now: MLflow's server and the first run would both try to
             mlflow_url = _start_mlflow(stack, mlflow_port)
+            stack.enter_context(publish_mlflow(mlflow_url))
             print(f"\n  Prefect  {server.url.removesuffix('/api')}")
             if server.auth_file:
                 print(f"           log in with the line in {server.auth_file}")

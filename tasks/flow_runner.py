@@ -20,6 +20,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from longreward.errors import LongRewardError
 from longreward.tasks.console_log import configure_console
+from longreward.tasks.interruption import Interrupted, cancelled_state, received_signal
 from longreward.tasks.prefect_server import check_server, prefect_server
 from longreward.utils.console import print_error
 from longreward.utils.redaction import redact
@@ -63,7 +64,7 @@ final_state = FinalState()
 
 
 def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]], *, reports_error: bool = True) -> NoReturn:
-    """Run a flow and exit: 0 if it completed, 1 if it failed, 130 after Ctrl-C, 143 after SIGTERM.
+    """Run a flow and exit: 0 if it completed, 1 if it failed, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
 
     With `reports_error` the message of a failed flow is printed; the pipeline reports those of its stages itself.
     """
@@ -87,7 +88,10 @@ def run_as_program(run: Callable[[], Coroutine[Any, Any, State[Any]]], *, report
         sys.exit(128 + signal.SIGINT)
     except TerminationSignal:
         sys.exit(128 + signal.SIGTERM)
-    code = 0 if state.is_completed() else 1
+    except Interrupted:  # between two runs of a study
+        state = cancelled_state()
+    number = received_signal()
+    code = 128 + number if number else 0 if state.is_completed() else 1
     if state.is_failed() and reports_error:
         print_error(state.message or state.name)
     if final_state.server_unreachable:
@@ -135,6 +139,8 @@ def _filter_run_log(record: logging.LogRecord) -> bool:
     error, message = record.exc_info[1] if record.exc_info else None, str(record.msg)
     if isinstance(error, httpx.HTTPError) and message.startswith("Encountered exception during execution"):
         return False  # the engine cannot reach Prefect's server, which the stage reports itself
+    if received_signal() and message.startswith("Crash detected!"):
+        return False  # its state is Cancelled, see `tasks.interruption`
     if isinstance(error, LongRewardError):
         record.msg, record.args, record.exc_info = f"{type(error).__name__}: {error}", (), None
     if record.levelno == logging.ERROR:

@@ -7,7 +7,7 @@ therefore has a file named after the run and its process as long as it lasts.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from longreward.tasks.processes import ProcessRef, this_process
@@ -15,7 +15,7 @@ from longreward.tasks.state import make_folder, state_folder
 
 if TYPE_CHECKING:  # Prefect takes seconds to import, and `longreward doctor --offline` only needs `killed_runs`
     from prefect.client.orchestration import PrefectClient
-    from prefect.client.schemas.objects import FlowRun
+    from prefect.client.schemas.objects import FlowRun, State
 
 KILLED = "its process was killed"
 
@@ -70,13 +70,18 @@ async def child_flow_runs(client: "PrefectClient", task_runs: list[UUID]) -> "li
     return list(await client.read_flow_runs(flow_run_filter=children))
 
 
-async def close_flow_runs(client: "PrefectClient", flow_runs: "list[FlowRun]") -> None:
-    """Set the flow runs that seem to be running to Crashed."""
+async def close_flow_runs(
+    client: "PrefectClient", flow_runs: "list[FlowRun]", state: "State[Any] | None" = None
+) -> None:
+    """Set the flow runs that seem to be running to `state`, by default Crashed."""
     from prefect.states import Crashed
+
+    from longreward.tasks.progress_artifact import delete_progress
 
     for run in flow_runs:
         if run.state is not None and not run.state.is_final():
-            await client.set_flow_run_state(run.id, Crashed(message=KILLED), force=True)
+            await client.set_flow_run_state(run.id, state or Crashed(message=KILLED), force=True)
+            await delete_progress(client, run.id)
 
 
 def _folder() -> Path:

@@ -1,5 +1,6 @@
 """The Prefect tasks of the pipeline: raw data under DVC, one stage through DVC, data to the remote."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -9,23 +10,27 @@ from uuid import UUID
 
 import httpx
 from prefect import get_client, task
+from prefect.assets import materialize
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
-from prefect.states import Cancelled, Pending, Running
+from prefect.states import Cancelled, Completed, Pending, Running
 from prefect.task_engine import run_task_async
-from prefect.tasks import exponential_backoff
+from prefect.tasks import MaterializingTask, exponential_backoff
 
 from longreward.errors import JudgeUnavailable, LongRewardError
 from longreward.tasks import dvc_command
+from longreward.tasks.assets import describe_outputs, input_assets, output_assets
 from longreward.tasks.dvc_command import StageResult
-from longreward.tasks.dvc_files import RAW, RAW_ENTRY, committed_hashes
+from longreward.tasks.dvc_files import RAW, RAW_ENTRY, committed_hashes, stage_entries
 from longreward.tasks.flow_runner import server_answers
 from longreward.tasks.flow_runs import child_flow_runs, close_flow_runs
+from longreward.tasks.interruption import Interrupted, cancelled_state, received_signal
 from longreward.tasks.prefect_server import PrefectServer
 from longreward.tasks.processes import this_process
+from longreward.tasks.run_names import RUN_NAME
 from longreward.tasks.stage import (
     PARENT_TASK,
     PIPELINE,
@@ -50,14 +55,20 @@ class StageInterrupted(StageFailed):
     """The judge was not available to a stage: a later try may succeed, and continues where this one stopped."""
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="add raw data", cache_policy=NO_CACHE, persist_result=False)
 async def add_raw_data() -> None:
     """Add raw data that is new or has changed to DVC."""
     if await dvc_command.add_raw():
         log.info("%s is recorded in DVC (%s)", RAW, RAW_ENTRY)
 
 
-@task(cache_policy=NO_CACHE, persist_result=False, retries=2, retry_delay_seconds=exponential_backoff(10))
+@task(
+    task_run_name="push data",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=exponential_backoff(10),
+)
 async def push_data() -> None:
     """Push data and models to the default remote, if there is one."""
     if await dvc_command.push():
@@ -78,12 +89,12 @@ async def stage_task_runs(stages: Iterable[str]) -> AsyncIterator[dict[str, Task
     async with get_client() as client:
         flow_id = context.flow_run.id
         task_runs = {
-            name: await client.create_task_run(_reproduce, flow_id, dynamic_key=name, name=name, state=Pending())
+            name: await client.create_task_run(_stage_task(name), flow_id, dynamic_key=name, name=name, state=Pending())
             for name in stages
         }
         try:
             yield task_runs
-        except Exception:
+        except (Exception, Interrupted, asyncio.CancelledError):
             for task_run in task_runs.values() if await server_answers() else ():
                 state = (await client.read_task_run(task_run.id)).state
                 if state is not None and state.is_pending():
@@ -91,16 +102,21 @@ async def stage_task_runs(stages: Iterable[str]) -> AsyncIterator[dict[str, Task
             raise
 
 
-async def reproduce_stage(task_run: TaskRun, *, requested: Sequence[str], force: bool, parent: str) -> StageResult:
+async def reproduce_stage(
+    task_run: TaskRun, *, requested: Sequence[str], force: bool, parent: str, run_name: str
+) -> StageResult:
     """Bring the stage of a task run up to date.
 
     Args:
         requested: all stages of this pipeline run.
         force: run it even if nothing has changed.
         parent: the pipeline's MLflow run.
+        run_name: of the pipeline.
     """
-    parameters = {"name": task_run.name, "requested": requested, "force": force, "parent": parent}
-    result: Any = await run_task_async(_reproduce, task_run=task_run, parameters=parameters)
+    parameters = {"name": task_run.name, "requested": requested, "force": force, "parent": parent, "run_name": run_name}
+    result: Any = await run_task_async(_stage_task(task_run.name), task_run=task_run, parameters=parameters)
+    if isinstance(result, State):
+        result = await result.aresult()
     assert isinstance(result, StageResult)
     log.info("stage %d of %d: %s", requested.index(task_run.name) + 1, len(requested), result)
     return result
@@ -110,15 +126,24 @@ async def _is_interrupted(task: object, run: object, state: Any) -> bool:
     return isinstance(await state.aresult(raise_on_failure=False), StageInterrupted)
 
 
-@task(
-    name="stage",
-    retries=1,
-    retry_delay_seconds=exponential_backoff(30),
-    retry_condition_fn=_is_interrupted,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
-async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent: str) -> StageResult:
+def _stage_task(stage: str) -> "MaterializingTask[..., Any]":
+    entries = stage_entries()
+    return materialize(
+        *output_assets(entries[stage]),
+        by="dvc",
+        asset_deps=[*input_assets(entries[stage], entries)],
+        name="stage",
+        retries=1,
+        retry_delay_seconds=exponential_backoff(30),
+        retry_condition_fn=_is_interrupted,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )(_reproduce)
+
+
+async def _reproduce(
+    name: str, *, requested: Sequence[str], force: bool, parent: str, run_name: str
+) -> StageResult | State[StageResult]:
     started = time.monotonic()
     task_run_id = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
     server = PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value())
@@ -129,18 +154,21 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
         PIPELINE: str(this_process()),
         REQUESTED_STAGES: ",".join(requested),
         PARENT: parent,
+        RUN_NAME: run_name,
         STATE_VARIABLE: str(state_folder()),
         **server.environment,
     }
-    command = await dvc_command.reproduce(name, force=force, environment=environment)
+    try:
+        command = await dvc_command.reproduce(name, force=force, environment=environment)
+    except BaseException:
+        exit_file.unlink(missing_ok=True)
+        if received_signal():  # the stage was terminated; it may have had no time to end its flow run
+            await _close_stage_runs(task_run_id, cancelled_state())
+        raise
     stage_exit = pop_stage_exit(exit_file)
     if command.code:
         if stage_exit is not None and stage_exit.state == "Running":  # the process was killed
-            try:
-                async with get_client() as client:
-                    await close_flow_runs(client, await child_flow_runs(client, [task_run_id]))
-            except httpx.HTTPError as error:
-                log.warning("Prefect's server was not told that the stage was killed: %s", error)
+            await _close_stage_runs(task_run_id, None)
         if stage_exit is None or stage_exit.state in ("Running", "Completed"):  # DVC's message, not the stage's
             lines = [line for line in command.output.splitlines() if line.startswith("ERROR")]
             errors = "\n".join(lines) or command.output
@@ -151,8 +179,18 @@ async def _reproduce(name: str, *, requested: Sequence[str], force: bool, parent
     if stage_exit is None:  # DVC found the stage up to date, or restored it from its run cache
         report = read_report(name) or StageReport(name, UNKNOWN, UNKNOWN)
         link_stage(parent, name, report.headline, stage_run_id=report.mlflow_run)
-        return StageResult(name, False, time.monotonic() - started)
+        result = StageResult(name, False, time.monotonic() - started)
+        return Completed(name="Cached", message="up to date", data=result)  # by this name, no asset is materialized
+    describe_outputs(stage_entries()[name], run_name=run_name, mlflow_run=parent)
     return StageResult(name, True, time.monotonic() - started, format_headline(read_report(name)))
+
+
+async def _close_stage_runs(task_run_id: UUID, state: State[Any] | None) -> None:
+    try:
+        async with get_client() as client:
+            await close_flow_runs(client, await child_flow_runs(client, [task_run_id]), state)
+    except httpx.HTTPError as error:
+        log.warning("Prefect's server was not told that the stage has ended: %s", error)
 
 
 async def show_waiting(holder: str | None) -> None:

@@ -86,6 +86,7 @@ def prefect_server(*, host: str = LOCALHOST, port: int = 0, allow: tuple[str, ..
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": server.url,
             "PREFECT_UI_API_URL": "/api",  # relative, so that the UI works under every name and through a tunnel
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "PREFECT_SERVER_API_HOST": host,
             "PREFECT_SERVER_API_PORT": str(port),
             "PREFECT_SERVER_API_AUTH_STRING": str(server.auth_string),
@@ -200,12 +201,14 @@ def serve(listener: socket.socket, hosts: frozenset[str]) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    from longreward.tasks.ui_links import MlflowRedirect
+
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             await asyncio.sleep(DRAIN_S)
             await super().shutdown(sockets)
 
-    app = RequestGuard(create_app(final=True), hosts)
+    app = RequestGuard(MlflowRedirect(create_app(final=True), state_folder()), hosts)
     Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listener])
 
 

@@ -176,14 +176,20 @@ def start_supervised(
     )
 
 
-def exit_with(*processes: ProcessRef) -> None:
-    """Let this process end as after a SIGTERM, soon after one of `processes` has ended.
+def exit_with(owner: ProcessRef, *, terminator: ProcessRef | None = None) -> None:
+    """Let this process end as after a SIGTERM, soon after `owner` or `terminator` has ended.
+
+    `terminator` is the process that terminates the group of `owner` and this process. While it is alive, the end of
+    `owner` is probably its work, and a second SIGTERM would end a training before its checkpoint is complete.
 
     A stage cannot use `start_supervised`: DVC, which starts it, passes no file descriptors on.
     """
 
     def wait() -> None:
-        while all(process.alive for process in processes):
+        while owner.alive and (terminator is None or terminator.alive):
+            time.sleep(POLL_INTERVAL_S)
+        deadline = time.monotonic() + TERMINATE_TIMEOUT_S
+        while terminator is not None and terminator.alive and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL_S)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(TERMINATE_TIMEOUT_S)

@@ -7,6 +7,7 @@ records 20 to 35 tasks per second, whatever the client does: hence one task per 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -17,6 +18,7 @@ from prefect.tasks import exponential_backoff
 from pydantic import TypeAdapter
 
 from longreward.errors import JudgeUnavailable, ServerUnavailable
+from longreward.tasks.interruption import interruptible
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.progress import show_progress
 
@@ -25,6 +27,9 @@ R = TypeVar("R")
 P = ParamSpec("P")
 OnProgress = Callable[[int], None]
 """Called with the number of items of a shard that are done."""
+
+shard_title: ContextVar[str] = ContextVar("shard_title")
+"""The name of the shard that the current asyncio task runs."""
 
 log = logging.getLogger(__name__)
 
@@ -68,22 +73,27 @@ async def run_in_shards(
     with show_progress(name) as update:
         update(done, len(items))
 
-        async def run_shard(index: int) -> None:
+        async def run_shard(number: int) -> None:
+            index = number - 1
+
             def on_progress(count: int) -> None:
                 in_progress[index] = count
                 update(done + sum(in_progress.values()), len(items))
 
-            records = await work(shards[index], on_progress)
+            shard_title.set(f"{name}, shard {number} of {len(shards)}")
+            with interruptible():  # sampling and retrieval do not await
+                records = await work(shards[index], on_progress)
             with open_atomic(files[index]) as file:
                 file.writelines(adapter.dump_json(record).decode() + "\n" for record in records)
 
-        run = run_shard if remote else shard_task(name, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
+        title = f"{name}, shard {{number}} of {len(shards)}"  # Prefect fills in the parameter
+        run = run_shard if remote else shard_task(name, title, limit_s=limit_s, retry_after_s=retry_after_s)(run_shard)
         indices = iter(pending)
 
         async def run_next_shards() -> None:
             nonlocal done
             for index in indices:  # shared by all
-                await run(index)
+                await run(index + 1)
                 done += len(shards[index])
                 in_progress.pop(index, None)
                 update(done + sum(in_progress.values()), len(items))
@@ -92,7 +102,7 @@ async def run_in_shards(
             async with asyncio.TaskGroup() as group:
                 for _ in range(concurrency):
                     group.create_task(run_next_shards())
-        except ExceptionGroup as errors:
+        except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
     def read_records() -> Iterator[R]:
@@ -110,11 +120,15 @@ def delete_shards(folder: Path, name: str) -> None:
 
 
 def shard_task(
-    name: str, *, limit_s: float | None = None, retry_after_s: float = 10
+    name: str, title: str, *, limit_s: float | None = None, retry_after_s: float = 10
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make an async function the Prefect task of a shard, with the retries of `run_in_shards`."""
+    """Make an async function the Prefect task of a shard, with the retries of `run_in_shards`.
+
+    `title` is the name of its runs, in which Prefect replaces the function's parameters in braces.
+    """
     return task(
         name=f"{name} shard",
+        task_run_name=title,
         retries=2,
         retry_delay_seconds=exponential_backoff(retry_after_s),
         retry_jitter_factor=0.5,

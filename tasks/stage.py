@@ -41,7 +41,10 @@ from longreward.tasks.console_log import UI_ONLY, configure_console
 from longreward.tasks.dvc_files import committed_hashes, data_hashes, stage_entries
 from longreward.tasks.flow_runner import configure_logging, final_state, run_as_program, server_answers
 from longreward.tasks.flow_runs import register_flow_run
+from longreward.tasks.interruption import Interrupted, cancelled_state, stop_on_signals
 from longreward.tasks.processes import ProcessRef, exit_with, owner_process
+from longreward.tasks.progress_artifact import progress_artifact
+from longreward.tasks.run_names import stage_run_name
 from longreward.tasks.stage_metrics import StageReport
 from longreward.tasks.state import (
     delete_committed,
@@ -108,8 +111,9 @@ def stage(body: Callable[[StageRun], Awaitable[None]]) -> Flow[[], Any]:
         configure_console(name)
         started = time.monotonic()
         try:
-            with register_flow_run(str(flow_run.id)), _open_stage(name) as stage_run:
-                await body(stage_run)
+            with register_flow_run(str(flow_run.id)), stop_on_signals(), _open_stage(name) as stage_run:
+                with progress_artifact(name):
+                    await body(stage_run)
                 stage_run.log_metrics({"seconds": time.monotonic() - started})
                 report_hash = _write_metrics(stage_run)
                 await _show_metrics(stage_run)
@@ -117,6 +121,10 @@ def stage(body: Callable[[StageRun], Awaitable[None]]) -> Flow[[], Any]:
         except LongRewardError as error:
             get_run_logger().error("%s: %s", type(error).__name__, error, extra=UI_ONLY)
             return await _conclude(Failed(name=type(error).__name__, message=str(error)))
+        except Interrupted:
+            state = cancelled_state()
+            get_run_logger().warning("%s", state.message)
+            return await _conclude(state)
         return await _conclude(Completed(message=f"{name} done in {time.monotonic() - started:.1f} s"))
 
     return run
@@ -129,7 +137,7 @@ def main(stage_flow: Flow[[], Any]) -> None:
     next to the next try.
     """
     pipeline = os.environ.get(PIPELINE)
-    exit_with(owner_process(), *([ProcessRef.parse(pipeline)] if pipeline else []))
+    exit_with(owner_process(), terminator=ProcessRef.parse(pipeline) if pipeline else None)
     run_as_program(
         lambda: final_state.wait_for(lambda: _run_under_parent(stage_flow)), reports_error=STAGE_EXIT not in os.environ
     )
@@ -139,7 +147,10 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
     parent = os.environ.get(PARENT_TASK)
     async with get_client() as client:
         run = await client.create_flow_run(
-            stage_flow, parent_task_run_id=UUID(parent) if parent else None, state=Pending()
+            stage_flow,
+            name=stage_run_name(stage_flow.name),
+            parent_task_run_id=UUID(parent) if parent else None,
+            state=Pending(),
         )
     write_stage_exit(StageExit())
     state: State[Any] = await run_flow(stage_flow, flow_run=run, return_type="state")  # type: ignore[misc]

@@ -101,6 +101,7 @@ async def _run_study(
     from longreward.flows.pipeline import shell_pipeline
     from longreward.params import read_params
     from longreward.study.results import summarize_runs
+    from longreward.tasks.interruption import Interrupted, received_signal
     from longreward.tasks.study_runs import read_cells, study_parent_run, write_study
     from longreward.utils.markdown_text import print_markdown
 
@@ -109,6 +110,8 @@ async def _run_study(
             parameters = flow_parameters(list(cell.settings), preset=options.preset)
             run: Any = shell_pipeline(**parameters, stages=list(stages), name=cell.run_name(study), return_state=True)
             state: State[Any] = await run
+            if received_signal():
+                raise Interrupted
             if not state.is_completed():
                 return state
         model = read_params().evaluate.registered_model

@@ -27,11 +27,26 @@ MAX_BAR_WIDTH = 40  # columns
 _last_line_s = time.monotonic()
 
 
+ProgressObserver = Callable[["ProgressEstimate"], None]
+"""Called at each update of any work in this process, from any thread; it must return at once."""
+_observers: list[ProgressObserver] = []
+
+
+@contextmanager
+def observe_progress(observer: ProgressObserver) -> Iterator[None]:
+    """Pass the progress of all work in this process to `observer` while the context is open."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
+
+
 @contextmanager
 def show_progress(
     title: str, *, enabled: bool = True, log_interval_s: float = LOG_INTERVAL_S
 ) -> Iterator[ProgressUpdate]:
-    """Yield a function that reports progress under `title` while the context is open.
+    """Yield a function that reports progress under `title`, and to observers, while the context is open.
 
     On a terminal it moves a bar. Elsewhere a thread writes a log line every `log_interval_s` seconds, even if the
     function was not called in between: one training step may take minutes, and a silent log looks like a process that
@@ -40,11 +55,20 @@ def show_progress(
     if not enabled:
         yield lambda done, total: None
         return
-    if sys.stderr.isatty():
-        with _bar(title) as update:
-            yield update
-        return
     estimate = ProgressEstimate(title)
+    with _bar(title) if sys.stderr.isatty() else _log_lines(estimate, log_interval_s) as show:
+
+        def update(done: int, total: int | None) -> None:
+            show(done, total)
+            estimate.update(done, total)
+            for observer in tuple(_observers):
+                observer(estimate)
+
+        yield update
+
+
+@contextmanager
+def _log_lines(estimate: "ProgressEstimate", log_interval_s: float) -> Iterator[ProgressUpdate]:
     stop = threading.Event()
 
     def log_regularly() -> None:
@@ -55,10 +79,12 @@ def show_progress(
 
     # Prefect finds the run that a log line belongs to in context variables, which a new thread does not inherit.
     context = contextvars.copy_context()
-    thread = threading.Thread(target=context.run, args=(log_regularly,), name=f"progress of {title}", daemon=True)
+    thread = threading.Thread(
+        target=context.run, args=(log_regularly,), name=f"progress of {estimate.title}", daemon=True
+    )
     thread.start()
     try:
-        yield estimate.update
+        yield lambda done, total: None
     finally:
         stop.set()
         thread.join()
@@ -75,7 +101,7 @@ class ProgressEstimate:
     """Estimate the remaining time of some work from its speed so far."""
 
     def __init__(self, title: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._title, self._clock = title, clock
+        self.title, self._clock = title, clock
         self._started = clock()
         self._first: tuple[float, int] | None = None
         self._done, self._total = 0, None  # type: int, int | None
@@ -86,6 +112,11 @@ class ProgressEstimate:
             # A resumed stage starts with items of an earlier process, which say nothing about the speed of this one.
             self._first = self._clock(), done
         self._done, self._total = done, total
+
+    @property
+    def share(self) -> float | None:
+        """The share that is done, from 0 to 1; None while the total is unknown."""
+        return self._done / self._total if self._total else None
 
     @property
     def remaining_s(self) -> float | None:
@@ -101,7 +132,7 @@ class ProgressEstimate:
         share = f" of {self._total:,} ({self._done / self._total:.0%})" if self._total else ""
         remaining = self.remaining_s
         suffix = "" if remaining is None else f", about {format_duration(remaining)} left"
-        return f"{self._title}: {self._done:,}{share} after {format_duration(self._clock() - self._started)}{suffix}"
+        return f"{self.title}: {self._done:,}{share} after {format_duration(self._clock() - self._started)}{suffix}"
 
 
 def format_duration(seconds: float) -> str:

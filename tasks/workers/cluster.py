@@ -23,7 +23,7 @@ from longreward.models.server_config import ServerConfig
 from longreward.params import Params, WorkersConfig, check_workers_installed
 from longreward.records import Example, Response
 from longreward.tasks.policy_server import AnyPolicy, open_policy
-from longreward.tasks.shards import shard_task
+from longreward.tasks.shards import shard_task, shard_title
 from longreward.tasks.workers.shard_tasks import (
     SampleShard,
     ShardResult,
@@ -62,7 +62,7 @@ class Workers:
 
         Raises WorkerError if no worker can run it; a judge's or server's error keeps its type.
         """
-        prefect_task = shard_task(name, limit_s=limit_s)(run_shard)
+        prefect_task = shard_task(name, shard_title.get(name), limit_s=limit_s)(run_shard)
         parameters = {"pickled": pickle.dumps(task), "context": self._context, "expected": versions()}
         future = self._runner.submit(prefect_task, parameters=parameters).wrapped_future
         try:

@@ -1,5 +1,7 @@
 """The pipeline on a toy project: a real DVC repository, a real Prefect server, a real MLflow store."""
 
+import asyncio
+import re
 import signal
 import time
 from pathlib import Path
@@ -7,7 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterName,
+    LogFilter,
+    LogFilterFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from toy_project import ToyProject, running_processes
 
@@ -62,7 +70,19 @@ async def test_pipeline_records_in_dvc_prefect_and_mlflow(project: ToyProject) -
         task = await client.read_task_run(pair.parent_task_run_id)
         logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[pair.id])))
     assert task.name == "pair"
-    assert task.flow_run_id == (await read_flow_run(flow_run_name("pipeline", output))).id
+    pipeline = await read_flow_run(flow_run_name("pipeline", output))
+    assert task.flow_run_id == pipeline.id
+    assert re.fullmatch(r"pipeline-\d{8}-\d{6}", pipeline.name)
+    assert pair.name == f"pair {pipeline.name}"
+    assert set((await task_run_states(pipeline)).values()) == {"Completed"}
+    again_run = await read_flow_run(flow_run_name("pipeline", again))
+    assert {(await task_run_states(again_run))[stage] for stage in ("prepare", "pair")} == {"Cached"}
+    prepare = await read_flow_run(flow_run_name("prepare", output))
+    assert set(await task_run_states(prepare)) == {"letters, shard 1 of 2", "letters, shard 2 of 2"}
+    result = await read_result(pipeline)
+    assert f"**{pipeline.name}** finished" in result
+    assert f"(/longreward/mlflow/experiments/1/runs/{project.report('pair').mlflow_run}?" in result
+    assert "| `data/pairs` | `" in result
     assert "the library speaks" in [entry.message for entry in logs]
 
     # MLflow: children under the parent that is named as the Prefect run is; a later parent links the runs it skipped.
@@ -99,6 +119,24 @@ def test_pipeline_after_dvc_repro(project: ToyProject) -> None:
     assert output.count("was up to date") == 2
 
 
+async def read_result(run: FlowRun) -> str:
+    async with get_client() as client:
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        (artifact,) = await client.read_artifacts(flow_run_filter=of_run)
+    assert (artifact.key, artifact.type) == ("result", "markdown")
+    return str(artifact.data)
+
+
+async def task_run_states(run: FlowRun) -> dict[str, str]:
+    """Return the names of the states of a flow run's task runs, which the server records some seconds late."""
+    async with get_client() as client:
+        while True:
+            rows = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+            if all(row.state is not None and row.state.is_final() for row in rows):
+                return {row.name: row.state_name or "" for row in rows}
+            await asyncio.sleep(0.2)
+
+
 async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
     project.write("bad")
     code, output = project.pipeline()
@@ -107,12 +145,7 @@ async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
     assert "Traceback" not in output
     assert output.count("write another one") == 3  # in the logs of the stage and of the pipeline, and at the end
     run = await read_flow_run(flow_run_name("pipeline", output))
-    async with get_client() as client:
-        from prefect.client.schemas.filters import FlowRunFilterId
-
-        rows = await client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
-    states = {row.name: row.state_name for row in rows}
-    assert states["pair"] == "NotReached"
+    assert (await task_run_states(run))["pair"] == "NotReached"
 
 
 def test_unknown_stage(project: ToyProject) -> None:
@@ -153,20 +186,36 @@ def test_unavailable_judge_retried_by_pipeline(project: ToyProject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_pipeline_leaves_no_process_or_open_run(project: ToyProject, number: signal.Signals, code: int) -> None:
+async def test_interrupted_pipeline_is_cancelled_and_next_run_continues(
+    project: ToyProject, number: signal.Signals, code: int
+) -> None:
     project.write("aSb")
     running = project.start("longreward.flows.cli.main", "run")
     worked = project.folder / "worked"
     while not (worked.exists() and worked.read_text() == "aS"):
         assert running.poll() is None
-        time.sleep(0.1)
+        time.sleep(0.1)  # noqa: ASYNC251
     children = psutil.Process(running.pid).children(recursive=True)
     assert len(children) >= 2  # dvc and the stage
     running.send_signal(number)
-    running.communicate(timeout=30)
+    output, _ = running.communicate(timeout=60)
     assert running.returncode == code
     assert not running_processes(children)
+    assert "Traceback" not in output, output
+    assert "Crash" not in output, output
     assert project.statuses() == {"KILLED"}
+    pipeline = await read_flow_run(flow_run_name("pipeline", output))
+    stage = await read_flow_run(flow_run_name("prepare", output))
+    assert (pipeline.state_name, stage.state_name) == ("Cancelled", "Cancelled")
+    assert await task_run_states(pipeline) == {
+        "add raw data": "Completed",
+        "prepare": "Cancelled",
+        "pair": "NotReached",
+    }
+    assert sorted((await task_run_states(stage)).values()) == ["Cancelled", "Completed"]
+    project.write("aSb"[:1] + "b")  # other data, so that no shard waits at S
+    code, later = project.pipeline()
+    assert code == 0, later  # no lock of DVC is left
 
 
 @pytest.mark.slow
