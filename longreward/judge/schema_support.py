@@ -34,6 +34,12 @@ _LABELS: dict[Outcome, str] = {
 }
 
 
+def follows_schema(reply: ChatReply, config: JudgeConfig) -> bool:
+    """Return whether the reply to SCHEMA_REQUEST is JSON that follows its schema."""
+    text = strip_reasoning(reply, thinks=config.thinking_tokens > 0)
+    return json_parser(lambda text: text, SCHEMA)(text) is not None
+
+
 class SchemaSupport:
     """Whether requests to one model are sent with a schema."""
 
@@ -78,18 +84,15 @@ class SchemaSupport:
         return f"{self._model_name} at {self._config.address}"
 
     async def _probe(self, key: str) -> Exchange:
-        outcome: Outcome = "readable"
+        outcome: Outcome
         reason = None
         try:
             reply = await self._send(SCHEMA_REQUEST)
+            outcome = "readable" if follows_schema(reply, self._config) else "unreadable"
         except (JudgeRefused, RequestRefused) as refusal:
             # A wrong model or key is refused without a schema as well, and that error is raised.
             await self._send(replace(SCHEMA_REQUEST, reply_format=ReplyFormat()))
             reply, outcome, reason = ChatReply(""), "refused", str(refusal)
-        else:
-            text = strip_reasoning(reply, thinks=self._config.thinking_tokens > 0)
-            if json_parser(lambda text: text, SCHEMA)(text) is None:
-                outcome = "unreadable"
         return Exchange(
             request_id=key,
             attempt=1,

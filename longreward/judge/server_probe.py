@@ -9,12 +9,14 @@ import asyncio
 import re
 import time
 
+from longreward.chat_model import ChatModel
 from longreward.errors import ConfigError, JudgeError, JudgeRefused
 from longreward.judge.config import JudgeConfig
 from longreward.judge.http_client import HttpJudge, read_api_key
 from longreward.judge.judge import open_model
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
 from longreward.judge.retry import INITIAL_BACKOFF_S, MAX_BACKOFF_S, PROBE_REQUEST
+from longreward.judge.schema_support import SCHEMA_REQUEST, follows_schema
 from longreward.utils.endpoints import ProbeResult
 
 VERDICT = re.compile(r"\[\[\s*\d+\s*\]\]")
@@ -62,6 +64,8 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
         if not ok:
             cut = ", cut off while it was thinking" if reply.finish_reason == "length" else ""
             message += f", without the verdict that was asked for{cut}"
+        if config.uses_schemas is not False:
+            message += f"; JSON schemas (judge.reply_format): {await _schema_support(judge, config)}"
         advice = await judge.advice() if isinstance(judge, HttpJudge) else []
         # A reply to such a small request reaches its token limit only if the model thinks.
         if config.thinking_tokens == 0 and (has_reasoning(reply) or reply.finish_reason == "length"):
@@ -80,3 +84,11 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
         return ProbeResult(False, message, replied=False)
     finally:
         await judge.close()
+
+
+async def _schema_support(judge: ChatModel, config: JudgeConfig) -> str:
+    try:
+        reply = await judge.complete(SCHEMA_REQUEST, temperature=config.first_temperature)
+    except JudgeError as error:
+        return f"refused ({error})"
+    return "supported" if follows_schema(reply, config) else "ignored"

@@ -1,6 +1,7 @@
 """`judge.reply_format: auto`: whether a server supports JSON schemas is detected once and recorded in the ledger."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from longreward.errors import JudgeRefused
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.judge.schema_support import SCHEMA_REQUEST
+from longreward.judge.server_probe import probe
 from longreward.planning.dry_run import DryRunJudge
 from longreward.reward.parsers import parse_rating
 
@@ -139,3 +141,18 @@ def test_batch_files_are_written_without_a_server() -> None:
     config = {"kind": "vllm", "model": "m", "mode": "batch_files"}
     assert JudgeConfig.model_validate(config | {"reply_format": "auto"}).uses_schemas is False
     assert JudgeConfig.model_validate(config | {"reply_format": "json_schema"}).uses_schemas is True
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [(follow_schema, "supported"), (ignore_schema, "ignored"), (refuse_schema, r"refused \(.*is not supported")],
+)
+async def test_doctor_tells_whether_schemas_are_supported(
+    reply: Callable[[dict[str, Any]], Reply], message: str
+) -> None:
+    with chat_server(reply) as server:
+        config = JudgeConfig(kind="http", base_url=server.url, model="m", reply_format="auto")
+        (result,) = await probe(config)
+        (text,) = await probe(config.model_copy(update={"reply_format": "text"}))
+    assert re.search(rf"JSON schemas \(judge\.reply_format\): {message}", result.message)
+    assert "schema" not in text.message
