@@ -5,7 +5,7 @@
     data/raw                       example data: questions.jsonl and the texts that it refers to
     models/tiny-base               if the preset's base model is this one
     plots/bars_from_zero.json      a template for `dvc plots`
-    data/excluded.jsonl            prompts that give no pair; empty
+    data/excluded.jsonl            prompts that give no pair; blank
     prefect.yaml                   deployments for a work pool
     README.md, .gitignore, .dvcignore
 

@@ -17,11 +17,12 @@ KEYS = ("idx", "comment")
 
 
 def read_exclusions(path: Path) -> dict[str, str]:
-    """Return the comment (empty: none) of each excluded example, by its id; an empty file excludes nothing.
+    """Return the comment (empty: none) of each excluded example, by its id; a blank file excludes nothing.
 
     Raises DataError, with file, line and value, for a missing file or a malformed line.
     """
-    if path.is_file() and not path.stat().st_size:
+    # A new project's file is one line break, since DVC warns of files without a byte.
+    if path.is_file() and not path.read_bytes().strip():
         return {}
     return dict(read_records(path, _exclusion))
 

@@ -25,8 +25,9 @@ def test_file_has_ids_and_comments(tmp_path: Path) -> None:
     file = tmp_path / "excluded.jsonl"
     file.write_text('{"idx": 11, "comment": "two answers"}\n\n{"idx": "contract-3"}\n', encoding="utf-8")
     assert read_exclusions(file) == {"11": "two answers", "contract-3": ""}
-    file.write_text("", encoding="utf-8")
-    assert read_exclusions(file) == {}
+    for blank in ("", "\n"):
+        file.write_text(blank, encoding="utf-8")
+        assert read_exclusions(file) == {}
 
 
 @pytest.mark.parametrize(
