@@ -6,8 +6,7 @@ benchmarks those with the largest differences. 200 prompts with documents of 40,
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -62,7 +61,7 @@ def project_page(
     page = EvidencePage(title, storage_key=_storage_key(), currency=params.prices.currency)
     cost_of = judge_costs(params.prices)
     if {"score", "pair"} & set(stages):
-        _add_rewards(page, cost_of, with_pairs="pair" in stages, limit=limit)
+        _add_rewards(page, params, cost_of, with_pairs="pair" in stages, limit=limit)
     if "evaluate" in stages:
         _add_evaluation(page, cost_of, limit=limit)
     if "benchmark" in stages:
@@ -99,17 +98,16 @@ def _storage_key() -> str:
 # --- training prompts -------------------------------------------------------------------------------------------------
 
 
-def _add_rewards(page: EvidencePage, cost_of: CostOf, *, with_pairs: bool, limit: int | None) -> None:
+def _add_rewards(page: EvidencePage, params: Params, cost_of: CostOf, *, with_pairs: bool, limit: int | None) -> None:
     pairs_file = PAIRS / "preference_pairs.jsonl"
     scored_files = (SCORED / "scored_responses.jsonl", SCORED / "unscored_responses.jsonl")
     sampled_file = SAMPLED / "sampled_responses.jsonl"
     answered = {parse_id(row.get("idx")).rpartition("-")[0] for row in _read(sampled_file, dict)}
     ids = [id for row in _read(PREPARED / "preference.jsonl", dict) if (id := parse_id(row.get("idx"))) in answered]
     if not ids and with_pairs:  # `pair.method: given`: the prompts are those of the pairs
-        given = islice(_read(pairs_file, pair_from_row), limit)
-        _add_pairs(page, given, cost_of)
+        _add_given_pairs(page, pairs_file, cost_of, limit)
         return
-    wanted = dict.fromkeys(_evenly_spaced(ids, limit))
+    wanted = _evenly_spaced(ids, limit)
     scored = group_by_example((one for file in scored_files for one in _read_of(file, scored_from_row, wanted)), wanted)
     sampled: dict[str, list[Response]] = {}
     if not scored:
@@ -134,13 +132,16 @@ def _add_rewards(page: EvidencePage, cost_of: CostOf, *, with_pairs: bool, limit
                 reasons.get(example.id),
             ),
             cost_of,
+            weights=params.pair.weights,
         )
         for example in examples
     )
     page.add(PageCollection("pairs", "Training prompts", "rewards", total=len(ids)), entries)
 
 
-def _add_pairs(page: EvidencePage, pairs: Iterator[PreferencePair], cost_of: CostOf) -> None:
+def _add_given_pairs(page: EvidencePage, file: Path, cost_of: CostOf, limit: int | None) -> None:
+    ids = [parse_id(row.get("idx")) for row in _read(file, dict)]
+    pairs = _read_of(file, pair_from_row, _evenly_spaced(ids, limit), by_response=False)
     entries = (
         reward_entry(
             PromptRecords(Example(id=pair.id, document_id="", context=pair.context, query=pair.query), pair=pair),
@@ -148,7 +149,7 @@ def _add_pairs(page: EvidencePage, pairs: Iterator[PreferencePair], cost_of: Cos
         )
         for pair in pairs
     )
-    page.add(PageCollection("pairs", "Pairs", "rewards"), entries)
+    page.add(PageCollection("pairs", "Training prompts", "rewards", total=len(ids)), entries)
 
 
 # --- evaluation and benchmarks ----------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ def _read_of(
     return (record for record in _read(path, convert_wanted) if record is not None)
 
 
-def _evenly_spaced(ids: list[str], limit: int | None) -> list[str]:
-    if limit is None or len(ids) <= limit:
-        return ids
-    return [ids[index * len(ids) // limit] for index in range(limit)]
+def _evenly_spaced(ids: Sequence[str], limit: int | None) -> dict[str, None]:
+    """Return at most `limit` of the ids, in order, as the keys of a dictionary for fast lookups."""
+    count = len(ids) if limit is None else min(limit, len(ids))
+    return dict.fromkeys(ids[index * len(ids) // count] for index in range(count))

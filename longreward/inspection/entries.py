@@ -15,7 +15,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from longreward.judge.usage import PricesConfig
-from longreward.records import Bounds, Evidence, Extraction, JudgeUsage, ScoredResponse, Statement, Verdict
+from longreward.records import (
+    EQUAL_WEIGHTS,
+    Bounds,
+    Dimension,
+    Evidence,
+    Extraction,
+    JudgeUsage,
+    ScoredResponse,
+    Statement,
+    Verdict,
+)
 
 Span = tuple[int, int]
 CostOf = Callable[[JudgeUsage], float | None]
@@ -192,14 +202,21 @@ class DocumentSpans:
         return None if start < 0 else self.span(start, start + len(evidence.text))
 
 
-def response_entry(scored: ScoredResponse, spans: DocumentSpans, cost_of: CostOf, *, label: str) -> ResponseEntry:
-    """Return the entry of a scored response to a prompt with that document."""
-    response, bounds = scored.response, scored.reward_bounds()
+def response_entry(
+    scored: ScoredResponse,
+    spans: DocumentSpans,
+    cost_of: CostOf,
+    *,
+    label: str,
+    weights: Mapping[Dimension, float] = EQUAL_WEIGHTS,
+) -> ResponseEntry:
+    """Return the entry of a scored response to a prompt with that document; its value is the weighted reward."""
+    response, bounds = scored.response, scored.reward_bounds(weights)
     return ResponseEntry(
         id=response.id,
         label=label,
         text=response.text,
-        value=scored.reward,
+        value=bounds[0] if bounds and bounds[0] == bounds[1] else None,
         bounds=bounds if bounds and bounds[0] != bounds[1] else None,
         tokens=response.tokens,
         truncated=response.truncated,

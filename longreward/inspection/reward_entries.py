@@ -1,6 +1,6 @@
 """Entries of the prompts that `score` and `pair` worked on: ranked responses, and the pair side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longreward.inspection.entries import (
@@ -11,7 +11,15 @@ from longreward.inspection.entries import (
     extract_entries,
     response_entry,
 )
-from longreward.records import Example, Extraction, PreferencePair, Response, ScoredResponse
+from longreward.records import (
+    EQUAL_WEIGHTS,
+    Dimension,
+    Example,
+    Extraction,
+    PreferencePair,
+    Response,
+    ScoredResponse,
+)
 
 
 @dataclass(frozen=True)
@@ -26,16 +34,21 @@ class PromptRecords:
     no_pair: str | None = None
 
 
-def reward_entry(records: PromptRecords, cost_of: CostOf) -> PromptEntry:
-    """Return the entry of a prompt, its responses ranked by reward; unscored ones come last."""
+def reward_entry(
+    records: PromptRecords, cost_of: CostOf, *, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS
+) -> PromptEntry:
+    """Return the entry of a prompt, its responses ranked by the weighted reward; unscored ones come last."""
     example, pair = records.example, records.pair
     spans = DocumentSpans(example.context)
-    responses = [response_entry(scored, spans, cost_of, label=_label(scored.response)) for scored in records.scored]
+    responses = [
+        response_entry(scored, spans, cost_of, label=_label(scored.response), weights=weights)
+        for scored in records.scored
+    ]
     ids = {response.id for response in responses}
     # The reference answer of `contrast`, and both sides of a given pair, were not sampled.
     sides = [pair.chosen, pair.rejected] if pair else []
     responses += [
-        ResponseEntry(response.id, _label(response), response.text, None, None, response.tokens, response.truncated)
+        _unscored_entry(response, pair)
         for response in {response.id: response for response in [*records.responses, *sides]}.values()
         if response.id not in ids
     ]
@@ -56,6 +69,21 @@ def reward_entry(records: PromptRecords, cost_of: CostOf) -> PromptEntry:
         no_pair=records.no_pair,
         extracts=extract_entries(records.extraction, spans),
         extraction_cost=cost_of(records.extraction) if records.extraction and records.extraction.calls else None,
+    )
+
+
+def _unscored_entry(response: Response, pair: PreferencePair | None) -> ResponseEntry:
+    """Return the entry of a response without LongReward's scores, with its reward by another pair method."""
+    rewards = {pair.chosen.id: pair.chosen_reward, pair.rejected.id: pair.rejected_reward} if pair else {}
+    reward = rewards.get(response.id)
+    return ResponseEntry(
+        id=response.id,
+        label=_label(response),
+        text=response.text,
+        value=None,
+        tokens=response.tokens,
+        truncated=response.truncated,
+        measures={} if pair is None or reward is None else {f"reward of {pair.method}": reward},
     )
 
 

@@ -35,6 +35,16 @@ def test_responses_are_ranked_and_the_pair_is_side_by_side() -> None:
     assert [CONTEXT[start:end] for start, end in statement.evidence] == ["She studied botany in Tarn."]
 
 
+def test_ranking_uses_the_weights_of_the_pairs() -> None:
+    weights = {"helpfulness": 0.0, "logicality": 1.0, "faithfulness": 1.0, "completeness": 0.0}
+    entry = reward_entry(birthplace_records(), FREE, weights=weights)  # type: ignore[arg-type]
+    assert [(response.id, response.value) for response in entry.responses] == [
+        ("11-0", 10.0),
+        ("11-2", 10.0),
+        ("11-1", 4.0),
+    ]
+
+
 def test_cost_is_tokens_times_price_and_unknown_without_a_price() -> None:
     prices = PricesConfig.model_validate({"models": {"judge-1": {"prompt": 1000.0, "completion": 2000.0}}})
     priced = reward_entry(birthplace_records(), judge_costs(prices)).responses[0].dimensions[0]
@@ -61,9 +71,15 @@ def test_sampled_responses_and_a_reference_answer_are_shown_without_scores() -> 
         chosen=answer,
         rejected=sampled[1],
         chosen_reward=None,
-        rejected_reward=None,
+        rejected_reward=-1.5,
+        method="srm",
     )
     entry = reward_entry(PromptRecords(example, responses=sampled, pair=pair), FREE)
+    assert {response.id: response.measures for response in entry.responses} == {
+        "4-0": {},
+        "4-1": {"reward of srm": -1.5},
+        "4-answer": {},
+    }
     assert {response.id: response.label for response in entry.responses} == {
         "4-0": "#0",
         "4-1": "#1",
