@@ -36,6 +36,7 @@ from longreward.human_labels.items import (
     Label,
     LabelSet,
     ReviewItem,
+    format_value,
     parse_value,
 )
 from longreward.tasks.tracking.store import EXPERIMENT, artifact_location, client, is_server, opening, store_uri
@@ -144,6 +145,35 @@ def collect_labels(labels: LabelSet, reviewer: str) -> Collected:
                 Label(item=item.id, reviewer=name, value=value, comment=answer.rationale or None, source="mlflow")
             )
     return Collected(tuple(found), unlabelled, unknown, tuple(invalid))
+
+
+def show_verdicts(labels: LabelSet) -> int:
+    """Add the judge's verdict to each trace that has a label, as an LLM_JUDGE assessment of the same name.
+
+    Then MLflow shows judge and reviewer side by side, and its `align` finds both. Returns the number of new ones. A
+    trace without a label gets none: it would no longer be blind.
+    """
+    import mlflow
+    from mlflow.entities import AssessmentSource
+
+    added = 0
+    with _review_errors():
+        for trace in list(_traces(_experiment())):
+            item = labels.items.get(trace.info.tags[ITEM_TAG])
+            if item is None or item.verdict is None:
+                continue
+            sources = {
+                assessment.source.source_type for assessment in trace.info.assessments if assessment.name == item.kind
+            }
+            if "HUMAN" in sources and "LLM_JUDGE" not in sources:
+                mlflow.log_feedback(
+                    trace_id=trace.info.trace_id,
+                    name=item.kind,
+                    value=format_value(item.kind, item.verdict),
+                    source=AssessmentSource(source_type="LLM_JUDGE", source_id=item.judge or "unknown"),
+                )
+                added += 1
+    return added
 
 
 def queue_url(queue: "ReviewQueue") -> str:

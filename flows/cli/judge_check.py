@@ -65,5 +65,6 @@ def _judge_check(options: argparse.Namespace) -> int:
         print_markdown(render_markdown(report, config))
         if labels is not None:
             failed = "".join(f"- {failure}\n" for failure in agreement_failures(labels, config))
-            print_markdown(f"\n{render_agreement(labels)}{failed}")
+            heading = "\n## Thresholds of judge.check that are not reached\n\n" if failed else ""
+            print_markdown(f"\n{render_agreement(labels)}{heading}{failed}")
     return 1 if failures else 0

@@ -80,6 +80,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     collect.add_argument(
         "--reviewer", default="reviewer", metavar="NAME", help="who labelled a shared queue of a server without logins"
     )
+    collect.add_argument(
+        "--show-verdicts",
+        action="store_true",
+        help="also add the judge's verdicts to the labelled traces in MLflow, when labelling is finished",
+    )
     collect.set_defaults(run=_collect)
 
     labels = actions.add_parser(
@@ -172,7 +177,7 @@ def _page(options: argparse.Namespace) -> int:
 
 
 def _collect(options: argparse.Namespace) -> int:
-    from longreward.tasks.review_queues import collect_labels
+    from longreward.tasks.review_queues import collect_labels, show_verdicts
 
     labels = _read(options.labels)
     collected = collect_labels(labels, options.reviewer)
@@ -183,6 +188,8 @@ def _collect(options: argparse.Namespace) -> int:
         print(f"  {collected.unknown} items in the queues are not in {options.labels}: they belong to another sample")
     for sentence in collected.invalid:
         print(f"  not used: {sentence}")
+    if options.show_verdicts:
+        print(f"  {show_verdicts(labels)} verdicts of the judge added to labelled traces")
     return 0
 
 

@@ -21,6 +21,7 @@ from longreward.tasks.review_queues import (
     create_queues,
     response_preview,
     shorten,
+    show_verdicts,
 )
 from longreward.tasks.tracking.store import client
 
@@ -143,6 +144,29 @@ def test_queues_labels_and_repetition() -> None:
     assert collected.invalid == ("score-1, anna: value 11.5 is not a number from 0 to 10",)
     assert (collected.unlabelled, collected.unknown) == (0, 0)
     assert collect_labels(LabelSet({}, ()), "anna").unknown == 4
+
+
+def test_verdicts_are_shown_after_the_label() -> None:
+    items = make_items()
+    labels = LabelSet({item.id: item for item in items}, ())
+    experiment = experiment_of(create_queues(items, [])[0].url)
+    assert show_verdicts(labels) == 0
+    answer(traces(experiment)["support-1", ""], "support", "full")
+    answer(traces(experiment)["score-1", ""], "score", 8.0)
+    assert show_verdicts(labels) == 2
+    assert show_verdicts(labels) == 0
+    judged = {
+        key[0]: (assessment.name, assessment.feedback.value, assessment.source.source_id)
+        for key, trace in traces(experiment).items()
+        for assessment in trace.info.assessments
+        if assessment.source.source_type == "LLM_JUDGE"
+    }
+    assert judged == {
+        "support-1": ("support", "partial", "secret-judge"),
+        "score-1": ("score", 9.25, "secret-judge"),
+    }
+    collected = collect_labels(labels, "anna").labels
+    assert {(label.item, label.value) for label in collected} == {("support-1", 1.0), ("score-1", 8.0)}
 
 
 def test_reviewers_have_queues_of_their_own() -> None:
