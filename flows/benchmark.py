@@ -2,18 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+from longreward.benchmarks.overlap import CaseOverlap, find_overlap
 from longreward.benchmarks.plots import BARS, POINTS, length_points, rating_points, score_points
 from longreward.benchmarks.report import BenchmarkReport, markdown
 from longreward.benchmarks.suite import open_benchmarks
+from longreward.benchmarks.types import Benchmark
+from longreward.data.formats import read_examples
 from longreward.tasks.benchmark_shards import answer_benchmarks, judge_benchmark
 from longreward.tasks.evaluation_records import log_benchmarks
 from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.stage import StageRun, main, stage, write_points
 from longreward.tasks.stage_judge import stage_budget
-from longreward.utils.jsonl import open_atomic
+from longreward.utils.jsonl import open_atomic, write_rows
 
 OUT = Path("data/benchmarked")
+TRAINING = (Path("data/prepared/sft.jsonl"), Path("data/prepared/preference.jsonl"))
 PLOTS = {"scores": (score_points, BARS), "ratings": (rating_points, BARS), "length": (length_points, POINTS)}
 
 
@@ -25,7 +30,10 @@ async def benchmark(run: StageRun) -> None:
     answers = await answer_benchmarks(run, benchmarks)
     with stage_budget(run, config.budget) as budget:
         results = [await judge_benchmark(run, benchmark, answers, budget, out=OUT) for benchmark in benchmarks]
-    report = BenchmarkReport(results, config.interval_options, config.parsing)
+    overlaps = {benchmark.name: find_training_overlap(benchmark) for benchmark in benchmarks}
+    for name, cases in overlaps.items():
+        write_rows(OUT / name / "overlap.jsonl", (vars(case) for case in cases))
+    report = BenchmarkReport(results, config.interval_options, config.parsing, overlaps)
     with open_atomic(OUT / "report.md") as file:
         file.write(markdown(report))
     with open_atomic(OUT / "metrics.json") as file:
@@ -35,6 +43,16 @@ async def benchmark(run: StageRun) -> None:
     run.log_metrics(report.headline())
     log_benchmarks(run.mlflow, report)
     log_stage_page(run, ["benchmark"])
+
+
+def find_training_overlap(benchmark: Benchmark[Any]) -> list[CaseOverlap]:
+    """Return the overlap of a benchmark's cases with the examples that the models were trained on."""
+    texts = (
+        (example.id, "\n".join(filter(None, (example.context, example.query, example.answer))))
+        for file in TRAINING
+        for example in read_examples(file)
+    )
+    return find_overlap({case.id: benchmark.case_text(case) for case in benchmark.cases}, texts)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The report on all benchmarks: metrics of each model, and the paired difference between the models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from longreward.benchmarks.overlap import NOTABLE_SHARE, WORDS, CaseOverlap
 from longreward.benchmarks.types import Summary
 from longreward.evaluation.statistics import (
     DifferenceEstimate,
@@ -50,6 +51,8 @@ class BenchmarkReport:
     results: Sequence[BenchmarkResult]
     options: IntervalOptions
     parsing: Parsing = "strict"
+    overlaps: Mapping[str, Sequence[CaseOverlap]] = field(default_factory=dict)
+    """By benchmark, the overlap of each case with the training data."""
 
     @property
     def roles(self) -> list[str]:
@@ -92,7 +95,28 @@ def markdown(report: BenchmarkReport) -> str:
         "cases. p is from a paired permutation test, corrected for the number of benchmarks (Holm). A difference is "
         f"significant if p is at most {1 - confidence:.2g}."
     )
-    return "\n\n".join(["# Benchmarks", *sections, notes]) + "\n"
+    return "\n\n".join(["# Benchmarks", *sections, *_overlap_section(report.overlaps), notes]) + "\n"
+
+
+def _overlap_section(overlaps: Mapping[str, Sequence[CaseOverlap]]) -> list[str]:
+    if not overlaps:
+        return []
+    lines = [
+        "## Overlap with the training data",
+        "",
+        f"Cases that share sequences of {WORDS} words with the examples of `prepare`. What the base model was trained "
+        "on before is not known.",
+        "",
+        f"| benchmark | cases | with a shared sequence | with {NOTABLE_SHARE:.0%} or more | largest share |",
+        "|---|---|---|---|---|",
+    ]
+    for name, cases in overlaps.items():
+        largest = max(cases, key=lambda case: case.share)
+        source = f"{largest.share:.1%} ({largest.case_id}, example {largest.example_id})" if largest.share else "0"
+        shared = sum(case.share > 0 for case in cases)
+        notable = sum(case.share >= NOTABLE_SHARE for case in cases)
+        lines.append(f"| {name} | {len(cases)} | {shared} | {notable} | {source} |")
+    return ["\n".join(lines)]
 
 
 def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> str:

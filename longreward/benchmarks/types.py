@@ -261,6 +261,10 @@ class Benchmark(ABC, Generic[C]):
         """Return the request that a single-turn benchmark sends to the model."""
         raise NotImplementedError
 
+    def case_text(self, case: C) -> str:
+        """Return what the model reads of a case, to search for it in the training data."""
+        return "\n".join(message.content for message in self.request(case).messages)
+
     async def answer(
         self, client: ChatClient, cases: Sequence[C], *, on_progress: OnProgress = ignore_progress
     ) -> list[Answer]:

@@ -112,6 +112,9 @@ class MtBench(Benchmark[MtCase]):
         self._max_new_tokens = lower_limit(MAX_NEW_TOKENS, max_new_tokens)
         self.official = judge_prompts is not None and not is_builtin
 
+    def case_text(self, case: MtCase) -> str:
+        return "\n".join(case.turns)
+
     async def answer(
         self, client: ChatClient, cases: Sequence[MtCase], *, on_progress: OnProgress = ignore_progress
     ) -> list[Answer]:

@@ -1,0 +1,92 @@
+"""Word sequences that benchmark cases share with the training data.
+
+A case whose text was in the training data measures memory. Sequences of 13 words are long enough that chance hits are
+rare (Brown et al. 2020, "Language Models are Few-Shot Learners", appendix C). What a base model was trained on before
+is not known here.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from longreward.utils.token_spans import CJK_RANGE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+WORDS = 13
+NOTABLE_SHARE = 0.2
+"""Share of a case's sequences from which on the report counts it (Touvron et al. 2023: a sample below it is clean)."""
+_WORD = re.compile(rf"[{CJK_RANGE}]|[^\W_{CJK_RANGE}]+")
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
+@dataclass(frozen=True)
+class CaseOverlap:
+    """The overlap of one benchmark case with all training examples."""
+
+    case_id: str
+    share: float
+    """Share of the case's distinct sequences that occur in the training data; 0 for a text of fewer than 13 words."""
+    example_id: str | None
+    """The training example that has the most of them."""
+
+
+def find_overlap(
+    cases: Mapping[str, str], examples: Iterable[tuple[str, str]], words: int = WORDS
+) -> list[CaseOverlap]:
+    """Return the overlap of each case with the training examples, both given by id and text.
+
+    The examples are read once, one at a time. The sequences of the cases are held in memory as hashes of 8 bytes.
+    """
+    import numpy as np
+
+    hashes = [np.unique(sequence_hashes(text, words)) for text in cases.values()]
+    sizes = np.array([len(case_hashes) for case_hashes in hashes], dtype=np.int64)
+    flat = np.concatenate([*hashes, np.empty(0, np.uint64)])
+    order = np.argsort(flat, kind="stable")
+    distinct, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
+    case_of_entry = np.repeat(np.arange(len(cases)), sizes)[order]
+    is_shared = np.zeros(len(flat), dtype=bool)
+    most = np.zeros(len(cases), dtype=np.int64)
+    sources: list[str | None] = [None] * len(cases)
+    for example_id, text in examples:
+        example_hashes = np.unique(sequence_hashes(text, words))
+        positions = np.searchsorted(distinct, example_hashes)
+        inside = positions < len(distinct)
+        positions = positions[inside]
+        shared_hashes = positions[distinct[positions] == example_hashes[inside]]
+        if not len(shared_hashes):
+            continue
+        # Entries of equal hashes, of several cases, are adjacent.
+        entries = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in shared_hashes])
+        is_shared[entries] = True
+        shared = np.bincount(case_of_entry[entries], minlength=len(cases))
+        for case in np.flatnonzero(shared > most):
+            sources[case] = example_id
+        most = np.maximum(most, shared)
+    totals = np.bincount(case_of_entry[is_shared], minlength=len(cases))
+    shares = totals / np.maximum(sizes, 1)
+    return [CaseOverlap(*row) for row in zip(cases, shares.tolist(), sources, strict=True)]
+
+
+def sequence_hashes(text: str, words: int = WORDS) -> "np.ndarray":
+    """Return a 64-bit hash of each sequence of `words` words, in lower case; a CJK character is a word.
+
+    >>> len(sequence_hashes("One, two, three.", words=2))
+    2
+    """
+    import numpy as np
+
+    tokens = _WORD.findall(text.lower())
+    if len(tokens) < words:
+        return np.empty(0, np.uint64)
+    values = {token: zlib.crc32(token.encode()) | zlib.adler32(token.encode()) << 32 for token in set(tokens)}
+    ids = np.fromiter((values[token] for token in tokens), np.uint64, len(tokens))
+    total = np.zeros(len(tokens) - words + 1, np.uint64)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2 ** 64
+        for offset in range(words):
+            total = total * np.uint64(_MULTIPLIER) + ids[offset : len(ids) - words + 1 + offset]
+    return total
