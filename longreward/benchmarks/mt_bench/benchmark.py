@@ -180,7 +180,9 @@ class MtBench(Benchmark[MtCase]):
             groups[f"category/{cases[verdict.case_id].category}"].append(verdict)
             if verdict.value is not None:
                 scores[verdict.case_id].append(verdict.value)
-        metrics = [verdict_metric(name, group, options) for name, group in groups.items() if group]
+        # `published` also accepts ratings outside the scale.
+        bounds = (1.0, self.max_score) if self._parsing == "strict" else None
+        metrics = [verdict_metric(name, group, options, bounds=bounds) for name, group in groups.items() if group]
         if pairs:
             metrics += _pair_metrics(pairs, options)
         prompt_tokens = {answer.case_id: max(answer.prompt_tokens, default=0) for answer in answers}
