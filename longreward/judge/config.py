@@ -254,6 +254,8 @@ class JudgeConfig(Config):
         # An API key or a model name of one server must never be sent to another one.
         if any(name in overrides and overrides[name] != values[name] for name in ("kind", "base_url")):
             values = {name: value for name, value in values.items() if name not in SERVER_SETTINGS}
+        if overrides.get("kind") == "offline":
+            values.pop("reply_format")  # it replies in text only
         judge = JudgeConfig.parse(values | dict(overrides), source=section)
         if judge.kind == "offline" and ("model" in overrides or "base_url" in overrides):
             raise ConfigError(f"{section} names a model or an address, but its kind is offline; set its kind too")

@@ -333,3 +333,11 @@ def test_offline_judge_takes_no_schema() -> None:
     assert JudgeConfig(reply_format="auto").uses_schemas is False
     with pytest.raises(ConfigError, match="the offline judge replies in text only"):
         JudgeConfig.parse({"reply_format": "json_schema"}, source="judge")
+    mixed = {
+        "kind": "vllm",
+        "model": "m",
+        "reply_format": "json_schema",
+        "dimensions": {"logicality": {"kind": "offline"}},
+    }
+    judge = JudgeConfig.model_validate(mixed)
+    assert [judge.judge_for(name).reply_format for name in ("helpfulness", "logicality")] == ["json_schema", "text"]
