@@ -6,7 +6,8 @@ The questions are those of the judge validation: the right answer and a damaged 
 the damage, the statements of the right answer, and the support of a true and of a changed sentence by the document.
 Every request is made in each format, one at a time, with at most 256 tokens and 3 attempts. The rank correlation
 compares the two verdicts on the same item; "damaged lower" is the share of right answers that scored above their
-damaged copy, where a tie counts one half. Prints the table of docs/reward.md, over all outcomes in the file `--out`.
+damaged copy, where a tie counts one half. Prints the tables of
+docs/decisions/2026-11-27-structured-output.md, over all outcomes in the file `--out`.
 """
 
 import asyncio

@@ -6,7 +6,7 @@
 Each translation is a document, split into passages of 80 characters regardless of word boundaries. The statement about
 a passage is its middle 16 characters, extended to the nearest spaces if there are any. Like a paraphrase, it shares
 little text with its source; without spaces it starts and ends inside words. Recall@5 is the share of statements whose
-passage is among the first five results, with words and with n-grams as terms. Prints the table of docs/reward.md.
+passage is among the first five results, with words and with n-grams as terms. Prints the table of docs/evidence.md.
 """
 
 import asyncio

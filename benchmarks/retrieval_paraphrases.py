@@ -13,7 +13,7 @@ neighbouring statements, like a query with several parts.
 
 Recall@k is the share of statements for which a chunk with a part of the quote is among the first k results. CPU seconds
 are per document, for its index and all its statements; the embeddings, which all embedding retrievers share, are
-counted once. Prints the table of docs/reward.md.
+counted once. Prints the table of docs/evidence.md.
 """
 
 import asyncio

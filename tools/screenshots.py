@@ -23,9 +23,9 @@ import httpx
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 
-SIZE = {"width": 1280, "height": 760}
+SIZE = ViewportSize(width=1280, height=760)
 WAIT_MS = 120_000  # both interfaces load megabytes of JavaScript, on a busy machine slowly
 SETTLE_MS = 3_000  # charts are drawn with an animation after their data has arrived
 EXPERIMENT = "longreward"

@@ -56,7 +56,7 @@ _SAMPLED_CHARACTERS = 4000
 # McNamee and Mayfield (2004), "Character n-gram tokenization for European language text retrieval": 4 and 5 are best.
 # Here 5 matched 4 and needs fewer terms (docs/decisions/2026-11-27-hybrid-retrieval.md).
 NGRAM_CHARACTERS = 5
-# Named by the first word of the Unicode names of their letters; docs/reward.md lists the recall of each.
+# Named by the first word of the Unicode names of their letters; docs/evidence.md lists the recall of each.
 TESTED_SCRIPTS = frozenset(
     (
         *("LATIN", "CYRILLIC", "GREEK"),

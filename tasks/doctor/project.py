@@ -72,7 +72,7 @@ def _check_retriever(params: Params) -> Iterator[Finding]:
             "evidence",
             "score.retriever.kind is bm25, which misses most evidence in other words than the statement",
             "set score.retriever.kind to hybrid and score.retriever.model to an embedding model; without one, set "
-            "score.retriever.terms to ngrams (docs/reward.md#evidence)",
+            "score.retriever.terms to ngrams (docs/evidence.md)",
         )
 
 

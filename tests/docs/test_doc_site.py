@@ -61,7 +61,7 @@ def test_python_names_and_commands_are_in_the_search_index(site: Path) -> None:
 
 
 def test_linked_source_files_have_pages(site: Path) -> None:
-    page = site / "reward.html"
+    page = site / "evidence.html"
     assert 'href="repository/benchmarks/retrieval_paraphrases.py.html"' in page.read_text(encoding="utf-8")
     assert (site / "repository" / "benchmarks" / "retrieval_paraphrases.py.html").is_file()
 

@@ -12,7 +12,7 @@ from longreward.judge import JudgeConfig
 from longreward.judge.http_client import read_api_key
 from longreward.judge.providers import PROVIDERS, Kind
 
-PAGE = Path(__file__).parents[3] / "docs" / "reward.md"
+PAGE = Path(__file__).parents[3] / "docs" / "judges.md"
 DOCUMENTED = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(judge:.*?)```", PAGE.read_text(), re.S)]
 
 pytestmark = pytest.mark.usefixtures("no_keys")
@@ -25,7 +25,7 @@ def config(**settings: Any) -> JudgeConfig:
 @pytest.mark.parametrize("settings", DOCUMENTED, ids=lambda settings: settings["judge"]["kind"])
 def test_documented_config_is_valid(settings: dict[str, Any]) -> None:
     assert list(settings) == ["judge"]
-    assert JudgeConfig.parse(settings["judge"], source="docs/reward.md").judges()
+    assert JudgeConfig.parse(settings["judge"], source="docs/judges.md").judges()
 
 
 def test_every_kind_documented() -> None:
