@@ -50,11 +50,13 @@ def describe_run(run_id: str) -> str:
     """Return the note, in Markdown, of a pipeline run that has ended, with or without an evaluation."""
     run = read_run(run_id)
     stages = stage_runs(run)
-    lines = list(_header(run, stages))
+    lines = list(_outcome(run, stages))
+    # The UI shows the first lines of a note until a click: the result comes first, what it was made of later.
     if run.evaluation:
         lines += [*_against_sft(run.evaluation), *_against_champion(run)]
     elif run.status == "FINISHED":
         lines += ["", "No model of this run has been evaluated."]
+    lines += ["", "### Model, code and data", "", *_origin(run, stages)]
     if stages:
         rows = (
             (
@@ -68,8 +70,8 @@ def describe_run(run_id: str) -> str:
     return "\n".join(lines)
 
 
-def _header(run: PastRun, stages: "Sequence[Run]") -> Iterator[str]:
-    """Yield how the run ended, its model, judge and code, its own settings, and the data that it read."""
+def _outcome(run: PastRun, stages: "Sequence[Run]") -> Iterator[str]:
+    """Yield how the run ended."""
     if run.status == "FAILED":
         error = run.tags.get(ERROR_TAG, "no error was recorded")
         yield from ("**It failed:**", "", "```", error[:MAX_ERROR].replace("```", "'''"), "```", "")
@@ -77,13 +79,16 @@ def _header(run: PastRun, stages: "Sequence[Run]") -> Iterator[str]:
         killed = [stage.info.run_name for stage in stages if _is_child(stage, run) and stage.info.status == "KILLED"]
         yield f"**It was stopped**{f' in {killed[-1]}' if killed else ''}; the next run continues from there."
         yield ""
+    yield f"**{run.name}** {run.status.lower()} after {format_duration(run.seconds)}"
+
+
+def _origin(run: PastRun, stages: "Sequence[Run]") -> Iterator[str]:
+    """Yield the model, judge and code of a run, its own settings, and the data that it read."""
     model = next((run.params[name] for name in MODEL_PARAMS if run.params.get(name) not in (None, "", "None")), "")
     judges = [stage.data.tags["judge"] for stage in stages if stage.data.tags.get("judge")]
     judge = judges[-1] if judges else run.params.get("judge.kind", "unknown")
     code = run.tags.get(COMMIT_TAG, "")[:10] or "unknown"
     changed = " with uncommitted changes" if run.tags.get("longreward.uncommitted") == "true" else ""
-    yield f"**{run.name}** {run.status.lower()} after {format_duration(run.seconds)}"
-    yield ""
     yield f"- model `{model or 'unknown'}`, judge `{judge}`, code `{code}`{changed}"
     if overrides := run.tags.get(OVERRIDES_TAG):
         yield f"- settings of this run alone: `{', '.join(overrides.splitlines())}`"
@@ -98,7 +103,7 @@ def _header(run: PastRun, stages: "Sequence[Run]") -> Iterator[str]:
 
 
 def _against_sft(evaluation: str) -> Iterator[str]:
-    yield from ("", "### Against its SFT model", "")
+    yield ""
     try:
         table = read_artifact(evaluation, TABLE)
     except LongRewardError as error:
@@ -109,7 +114,7 @@ def _against_sft(evaluation: str) -> Iterator[str]:
         for row in table["rows"]
         if row["measure"] in NOTE_MEASURES and " against " not in row["comparison"]
     ]
-    yield from (str(table["sentence"]), "")
+    yield from (str(table["sentence"]), "", "### Against its SFT model", "")
     yield from markdown_table(("decoding", "measure", "SFT", "DPO", *CHANGE_HEADER), rows)
 
 

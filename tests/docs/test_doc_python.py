@@ -52,7 +52,7 @@ def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 def test_every_page_with_python_is_tested() -> None:
     tested = {"README.md", "docs/reward.md", "docs/online.md", "docs/training.md", "docs/mt-bench.md"}
-    assert set(PYTHON) == tested | {"docs/reference/longreward.md"}
+    assert set(PYTHON) == tested | {"docs/reference/longreward.md", "docs/integrations.md"}
 
 
 def test_readme(run_page: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,6 +80,22 @@ def test_best_of_n_and_grpo(run_page: Callable[[str], dict[str, Any]], tmp_path:
     assert names["best"].response.number in range(8)  # of the eight samples of the second example
     assert names["trainer"].state.global_step == 1
     assert (tmp_path / ".longreward" / "ledger.sqlite").is_file()
+
+
+def test_genai_evaluate(
+    run_page: Callable[[str], dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow  # late: the other pages do not need it
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
+    mlflow.set_experiment("examples")
+    try:
+        names = run_page("docs/integrations.md")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert names["result"].metrics["faithfulness/mean"] == 0.0  # the year is wrong
+    assert "\n0.0\n" in capsys.readouterr().out
 
 
 def test_shared_prefix(run_page: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:

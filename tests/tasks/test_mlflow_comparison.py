@@ -249,6 +249,8 @@ def test_compare_command_output_and_error(store: MlflowClient, capsys: pytest.Ca
 
 def test_note_of_first_champion(store: MlflowClient) -> None:
     text = read_note(past_run("otter"))
+    parts = [text.index(part) for part in ("**otter** finished", " shown", "### Against its SFT model", "- model `")]
+    assert parts == sorted(parts)  # the result comes first
     assert text.startswith("**otter** finished after ")
     assert "- model `tiny`, judge `lexical`" in text
     assert "| greedy | recall | 0.256 | 0.512 | +0.256 |" in text
