@@ -77,11 +77,9 @@ def scoring_trace(example: ScoredExample) -> Span:
     """
     first = example.responses[0]
     extracts = [truncate(extract.text) for extract in example.extraction.extracts if extract.text]
-    inputs = {
-        "id": first.response.id,
-        "query": truncate(first.response.query),
-        "response": truncate(first.response.text),
-    }
+    # The UI's list of traces shows the beginning of both.
+    inputs = {"query": truncate(first.response.query), "id": first.response.id}
+    outputs = {"response": truncate(first.response.text), "reward": first.reward}
     dimensions = []
     for name in DIMENSIONS:
         if (verdict := first.verdicts.get(name)) is None:
@@ -97,11 +95,11 @@ def scoring_trace(example: ScoredExample) -> Span:
             )
             for statement in verdict.statements
         )
-        outputs = _without_none(score=verdict.score, analysis=verdict.analysis, reason=verdict.reason)
-        dimensions.append(Span(name, {"extracts": extracts} if name == "completeness" else {}, outputs, statements))
+        judged = _without_none(score=verdict.score, analysis=verdict.analysis, reason=verdict.reason)
+        dimensions.append(Span(name, {"extracts": extracts} if name == "completeness" else {}, judged, statements))
     verdicts: dict[str, Verdict] = {name: first.verdicts[name] for name in DIMENSIONS if name in first.verdicts}
     tags = {"response": first.response.id}
-    return Span("reward", inputs, {"reward": first.reward}, tuple(dimensions), verdicts=verdicts, tags=tags)
+    return Span("reward", inputs, outputs, tuple(dimensions), verdicts=verdicts, tags=tags)
 
 
 def _without_none(**values: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from longreward.utils.redaction import redact
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-OLD_STAGE_LINK = f"{STAGE_TAG}."  # in runs of version 0.1.0
+OLD_STAGE_LINK = f"{STAGE_TAG}."  # in runs that were tracked before the UI hid these tags
 LISTED_RUNS = 8  # in an error message
 # Files of an evaluate run.
 MEASURES, ANSWERS, TABLE = "evaluation/measures.json", "evaluation/answers.json", "evaluation/table.json"

@@ -36,8 +36,8 @@ class JudgePrompt:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that decides what the judge is sent."""
-        return hashlib.sha256(json.dumps([self.text, self.max_tokens, self.reminder]).encode()).hexdigest()
+        """The first 16 digits of the SHA-256 of all that decides what the judge is sent."""
+        return hashlib.sha256(json.dumps([self.text, self.max_tokens, self.reminder]).encode()).hexdigest()[:16]
 
 
 def judge_prompts(prompts: PromptSet, languages: Iterable[Language]) -> list[JudgePrompt]:

@@ -71,7 +71,7 @@ def test_scoring_trace_spans(store: None) -> None:
     assert assessments["logicality"].error.error_message == "no score in five answers"
     assert "between 2 and 9: adaptive scoring stopped" in assessments["completeness"].error.error_message
     full, *parts = trace.data.spans
-    assert (full.inputs["response"], full.outputs) == (ANSWER.text, {"reward": None})
+    assert (full.inputs["query"], full.outputs) == (ANSWER.query, {"response": ANSWER.text, "reward": None})
     names = ["helpfulness", "logicality", "faithfulness", "statement", "statement", "completeness"]
     assert [part.name for part in parts] == names
     by_name = {part.name: part for part in parts}
