@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from recorded_run import RecordedRun
 
+from longreward.builtin.offline_judge.judge import NAME
 from longreward.errors import DataError, JudgeValidationError
 from longreward.human_labels.items import Label, LabelSet, ReviewItem
 from longreward.params import Params, read_params
@@ -81,7 +82,7 @@ async def test_labels_agree_with_judge(workspace: Path) -> None:
     run, recorded = stage_run(settings("require", *LABEL_SETTINGS), workspace)
     await validate_judge(run)
     assert recorded.metrics["judge_check/kappa/support/faithfulness"] == 1.0
-    assert recorded.texts["human-labels.md"].startswith("# offline-lexical-2: agreement with human labels")
+    assert recorded.texts["human-labels.md"].startswith(f"# {NAME}: agreement with human labels")
 
 
 async def test_labels_disagree_with_judge(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

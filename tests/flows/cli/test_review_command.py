@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from longreward.builtin.offline_judge.judge import NAME
 from longreward.data.formats import scored_to_row
 from longreward.records import DIMENSIONS, Evidence, Response, ScoredResponse, Statement, Verdict
 
@@ -59,7 +60,7 @@ def test_labels_from_a_spreadsheet(cli: Callable, project: Path) -> None:
     assert report.stdout.startswith("# j: agreement with human labels\n\n18 labels of 18 items by 1 reviewer(s): anna.")
     assert "| support, faithfulness | judge | 6 | 1.00 (" in report.stdout
     data = json.loads(cli(project, "review", "report", "--json", "--repeat", "1").stdout)
-    assert data["judge"] == "offline-lexical-2"
+    assert data["judge"] == NAME
     itself = [row for row in data["agreement"] if row["rater"] == "judge against itself"]
     assert itself
     assert all(row["exact"]["value"] == 1.0 for row in itself)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from label_sets import make_item, make_labels
 
+from longreward.builtin.offline_judge.judge import NAME
 from longreward.errors import DataError
 from longreward.human_labels.gate import agreement_failures, agreement_metrics, check_labels
 from longreward.human_labels.items import Label, LabelSet
@@ -96,6 +97,6 @@ async def test_check_judges_labelled_items_only(tmp_path: Path) -> None:
     )
     labels.write(tmp_path)
     report = await check_labels(tmp_path, JudgeConfig(), ScoreConfig(), ledger=None)
-    assert report.judge == "offline-lexical-2"
+    assert report.judge == NAME
     assert report.ratings == {"a": 1.0, "wrong": 0.0}
     assert agreement_failures(report, CheckConfig(min_labels=2)) == []

@@ -2,6 +2,7 @@ from pathlib import Path
 
 from label_sets import CONTEXT, make_item
 
+from longreward.builtin.offline_judge.judge import NAME
 from longreward.human_labels.items import ReviewItem
 from longreward.human_labels.verdicts import judge_rounds, live_config
 from longreward.judge import JudgeConfig
@@ -26,7 +27,7 @@ ITEMS = [
 
 async def judge(items: list[ReviewItem], ledger: Path, *, rounds: int = 1) -> list[dict[str, float | None]]:
     name, verdicts = await judge_rounds(items, JudgeConfig(), ScoreConfig(), rounds=rounds, ledger=ledger)
-    assert name == "offline-lexical-2"
+    assert name == NAME
     return verdicts
 
 
