@@ -45,12 +45,12 @@ def model_card(
         evaluation: the comparison with the SFT model; None: it has not been evaluated.
         judge: the name of the judge of the evaluation.
     """
-    lines = [f"# {TITLE}", "", *_description(params), *_training(params, training or {}), *_data(params)]
+    lines = [f"# {TITLE}", "", *_description(params)]
     if evaluation is None:
         lines += ["", "## Evaluation", "", "See `data/evaluation/model_card.md`, which the stage `evaluate` writes."]
     else:
         lines += _evaluation(evaluation)
-    lines += _limits(params, evaluation, judge)
+    lines += [*_training(params, training or {}), *_data(params), *_limits(params, evaluation, judge)]
     metadata = yaml.safe_dump(_metadata(params, evaluation), sort_keys=False, allow_unicode=True)
     return f"{FRONT_MATTER}{metadata}{FRONT_MATTER}" + "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""The judge's prompts in a real MLflow registry, over SQLite and over HTTP."""
+"""The judge's prompts in a real MLflow registry."""
 
 import json
 import shutil
