@@ -17,8 +17,9 @@ def main() -> int:
         for handler in logger.handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
                 handler.setStream(sys.stdout)  # the pipeline reads stdout, and reports the errors itself
-    # DVC shows a bar unless this logger's level is above ERROR; no option does that alone (DVC 3.67).
-    logging.getLogger("dvc.progress").setLevel(logging.CRITICAL)
+    # DVC shows bars unless the levels of these loggers are above ERROR; no option does that alone (DVC 3.67).
+    for name in ("dvc.progress", "dvc_data.callbacks"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return int(dvc_main(sys.argv[1:]))
 
 

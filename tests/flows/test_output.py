@@ -81,7 +81,13 @@ def test_output_on_terminal(project: ToyProject) -> None:
     project.write("ab")
     output = run_in_terminal(project, columns=60)
     assert "stage 2 of 2: pair done in" in output
-    for text in ("Beginning flow run", "Running stage", "Collecting files", "Traceback"):  # Prefect's, DVC's
+    for text in (
+        "Beginning flow run",
+        "Running stage",
+        "Collecting files",
+        "Checking cache",
+        "Traceback",
+    ):  # Prefect's, DVC's
         assert text not in output
     assert "\033[1m" in output  # the summary has bold titles
 
