@@ -16,7 +16,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
-from longreward.errors import ConfigError, LongRewardError
+from longreward.errors import ConfigError
 from longreward.flows import triggers
 from longreward.flows.pipeline import pipeline
 from longreward.params import stage_names
@@ -63,8 +63,6 @@ def serve(
             print("Ctrl-C stops both.\n", flush=True)
             # Outside the event loop: within it, `to_deployment` returns a coroutine (Prefect 3.8).
             asyncio.run(_run_triggered(create_deployments()))
-    except LongRewardError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         pass
 

@@ -150,7 +150,7 @@ async def test_failed_stage_cancels_later_stages(project: ToyProject) -> None:
 
 def test_unknown_stage(project: ToyProject) -> None:
     code, output = project.pipeline("--stages", "prepair")
-    assert code == 1
+    assert code == 2
     assert "unknown stage 'prepair'; did you mean prepare? The stages are prepare, pair" in output
 
 
