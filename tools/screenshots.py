@@ -139,15 +139,24 @@ def evidence_picture(page: Page, project: Path, out: Path) -> None:
 
 
 def review_picture(page: Page, servers: Servers, project: Path, out: Path) -> None:
-    """Show an item of the queue of preferences, which `longreward review create` adds to and prints."""
+    """Show an item of the queue of statements, whose address `longreward review create` prints."""
     command = [LONGREWARD, "review", "create", "--items", "12"]
     output = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True).stdout
-    address = re.search(r"preference:.*\n +http://[^/]+(/\S+)", output)
+    address = re.search(r"support:.*\n +http://[^/]+(/\S+)", output)
     if address is None:
         raise SystemExit(f"`longreward review create` printed no address of the queue:\n{output}")
     page.goto(servers.mlflow + address[1])
     page.get_by_role("button", name="Start review").click()
-    save(page, out / "review-queue.png")
+    save(page, out / "review-mlflow.png")
+
+
+def label_picture(page: Page, project: Path, out: Path) -> None:
+    """Show the first item of the page on which people label without MLflow."""
+    file = (project / ".longreward" / "screenshot.html").resolve()
+    subprocess.run([LONGREWARD, "review", "page", "--out", str(file)], cwd=project, check=True)
+    page.goto(file.as_uri())
+    save(page, out / "label-page.png")
+    file.unlink()
 
 
 def save(page: Page, path: Path) -> None:
@@ -173,6 +182,7 @@ def main() -> None:
         prefect_pictures(page, servers, options.out)
         mlflow_pictures(page, servers, options.out)
         review_picture(page, servers, options.project, options.out)
+        label_picture(page, options.project, options.out)
         evidence_picture(page, options.project, options.out)
         browser.close()
 

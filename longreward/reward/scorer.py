@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from longreward.judge import Judge
-from longreward.judge.prompts import PromptSet, load_prompts
+from longreward.judge.prompts import load_prompts
 from longreward.records import DIMENSIONS, Dimension, Example, Extraction, Response, ScoredResponse, Verdict
 from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.completeness import extract, extraction_requests, judge_completeness
@@ -54,7 +54,7 @@ class Scorer:
 
     def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> None:
         self.config = config
-        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
+        self.prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._owns_retriever = retriever is None
         self._set_retriever(retriever or open_retriever(config.retriever, ledger=ledger))
@@ -73,14 +73,14 @@ class Scorer:
             return ScoredExample(Extraction(example_id=example.id, query=example.query, extracts=()), ())
         document = self._document(example.context)
         # The extraction calls start first because completeness waits for them, and the judge's free slots are limited.
-        requests = await extraction_requests(self._prompts, document, query=example.query)
+        requests = await extraction_requests(self.prompts, document, query=example.query)
         extraction = asyncio.ensure_future(
-            extract(judge, self._prompts, requests, example_id=example.id, query=example.query)
+            extract(judge, self.prompts, requests, example_id=example.id, query=example.query)
         )
         items = [
             DimensionInput(
                 judge=judge,
-                prompts=self._prompts,
+                prompts=self.prompts,
                 config=self.config,
                 document=document,
                 extraction=lambda: asyncio.shield(extraction),  # cancelling one response must not end it for the others
@@ -109,13 +109,8 @@ class Scorer:
 
         document = self._document(context)
         return await judge_faithfulness(
-            DimensionInput(judge, self._prompts, self.config, document, no_extraction, query, response)
+            DimensionInput(judge, self.prompts, self.config, document, no_extraction, query, response)
         )
-
-    @property
-    def prompts(self) -> PromptSet:
-        """The judge's prompts."""
-        return self._prompts
 
     @property
     def settings(self) -> dict[str, str | int | float]:
@@ -130,7 +125,7 @@ class Scorer:
             # Omitted for `full`, the only strategy of published score files.
             **({} if self.config.strategy == "full" else {"strategy": self.config.strategy}),
             "parsing": self.config.parsing,
-            "prompts": self._prompts.hash,
+            "prompts": self.prompts.hash,
         }
 
     def metrics(self) -> dict[str, float]:
