@@ -139,6 +139,9 @@ def _create(options: argparse.Namespace) -> int:
     from longreward.human_labels.sampling import sample_items
     from longreward.tasks.review_queues import create_queues
 
+    for path, option in ((options.scored, "--scored"), (options.examples, "--examples")):
+        if not path.exists():
+            raise ConfigError(f"{path} does not exist: run the stages up to score first, or name a file with {option}")
     kinds = [kind for kind in KINDS if kind in (options.kind or KINDS)]
     sampled = sample_items(options.scored, options.examples, count=options.items, seed=options.seed, kinds=kinds)
     before = _read(options.labels, missing_ok=True)

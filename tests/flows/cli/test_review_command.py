@@ -72,7 +72,10 @@ def test_labels_from_a_spreadsheet(cli: Callable, project: Path) -> None:
         (("collect",), "data/labels/items.jsonl does not exist: run `longreward review create` first"),
         (("report",), "data/labels/items.jsonl does not exist"),
         (("import", "x.csv", "--column", "rating"), "--column 'rating' is not of the form THEIRS=OURS"),
-        (("create", "--scored", "nothing.jsonl"), "nothing.jsonl cannot be read: No such file"),
+        (
+            ("create", "--scored", "nothing.jsonl"),
+            "nothing.jsonl does not exist: run the stages up to score first, or name a file with --scored",
+        ),
     ],
 )
 def test_errors(cli: Callable, project: Path, arguments: tuple[str, ...], message: str) -> None:
