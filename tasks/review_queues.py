@@ -124,7 +124,7 @@ def collect_labels(labels: LabelSet, reviewer: str) -> Collected:
     """
     with _review_errors():
         traces = list(_traces(_experiment()))
-    found: list[Label] = []
+    collected: list[Label] = []
     unlabelled, unknown, invalid = 0, 0, []
     for trace in traces:
         item = labels.items.get(trace.info.tags[ITEM_TAG])
@@ -141,10 +141,10 @@ def collect_labels(labels: LabelSet, reviewer: str) -> Collected:
             except RowError as error:
                 invalid.append(f"{item.id}, {name}: {error}")
                 continue
-            found.append(
+            collected.append(
                 Label(item=item.id, reviewer=name, value=value, comment=answer.rationale or None, source="mlflow")
             )
-    return Collected(tuple(found), unlabelled, unknown, tuple(invalid))
+    return Collected(tuple(collected), unlabelled, unknown, tuple(invalid))
 
 
 def show_verdicts(labels: LabelSet) -> int:
@@ -267,13 +267,13 @@ def _experiment() -> str:
     os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
     store = client()
     mlflow.set_tracking_uri(uri)
-    found = store.get_experiment_by_name(REVIEW_EXPERIMENT)
-    if found is None:
+    experiment = store.get_experiment_by_name(REVIEW_EXPERIMENT)
+    if experiment is None:
         location = artifact_location(REVIEW_EXPERIMENT)
         return str(store.create_experiment(REVIEW_EXPERIMENT, artifact_location=location))
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         raise ConfigError(f"MLflow's experiment {REVIEW_EXPERIMENT!r} is deleted: restore it, then repeat this command")
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _schema(kind: Kind, experiment: str) -> str:

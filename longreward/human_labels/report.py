@@ -190,12 +190,12 @@ def _confusion(report: LabelReport, kind: Kind) -> list[str]:
 
 
 def _disagreements(report: LabelReport, shown: int) -> list[str]:
-    found = disagreements(report.labels, report.ratings)
-    if not found or not shown:
+    different = disagreements(report.labels, report.ratings)
+    if not different or not shown:
         return []
-    rows = [_disagreement(report, label, value) for label, value in found[:shown]]
+    rows = [_disagreement(report, label, value) for label, value in different[:shown]]
     return [
-        f"## Disagreements: {min(shown, len(found))} of {len(found)}, the largest first",
+        f"## Disagreements: {min(shown, len(different))} of {len(different)}, the largest first",
         "",
         *markdown_table(("item", "about", "reviewer", "label", "judge", "text", "comment"), rows),
         "",

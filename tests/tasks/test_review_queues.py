@@ -83,8 +83,8 @@ def make_items() -> list[ReviewItem]:
 
 
 def traces(experiment: str) -> "dict[tuple[str, str], mlflow.entities.Trace]":
-    found = client().search_traces(locations=[experiment], max_results=100)
-    return {(trace.info.tags[ITEM_TAG], trace.info.tags.get(REVIEWER_TAG, "")): trace for trace in found}
+    page = client().search_traces(locations=[experiment], max_results=100)
+    return {(trace.info.tags[ITEM_TAG], trace.info.tags.get(REVIEWER_TAG, "")): trace for trace in page}
 
 
 def answer(
