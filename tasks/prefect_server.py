@@ -120,7 +120,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> str | Non
             try:
                 client.get(f"{url}/health", timeout=min(LOG_INTERVAL_S, START_LIMIT_S - elapsed))
             except httpx.TimeoutException:
-                log.info("starting the Prefect server, for at most %g s", START_LIMIT_S)
+                waited = time.monotonic() - started
+                log.info("waits for the Prefect server to start: %.3g of at most %g s", waited, START_LIMIT_S)
             except httpx.TransportError:  # the server has ended and closed its port
                 return f"ended with code {process.wait()} while it started"
             else:
