@@ -204,6 +204,7 @@ def _render_summary(console: "Console", results: "Sequence[StageResult]", *, sec
     console.print(times)
     uri = store_uri()
     for purpose, command in (
+        ("prompts, verdicts and evidence", "longreward view"),
         ("the UIs of Prefect and MLflow", "longreward serve"),
         ("against an earlier run", "longreward compare last~1 last"),
         ("MLflow alone", _mlflow_command(Path(sys.executable).parent, uri)),
