@@ -13,6 +13,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ModelUsage, get_model
 
+from longreward.builtin.offline_judge.judge import OfflineJudge
 from longreward.integrations.inspect_ai import long_reward
 from longreward.judge import JudgeConfig
 from longreward.records import DIMENSIONS
@@ -60,7 +61,7 @@ def test_scores_of_the_offline_judge(tmp_path: Path, judge: JudgeConfig | None) 
     assert log.status == "success", log.error
     (score,) = log.samples[0].scores.values()
     assert score.value == dict.fromkeys((*DIMENSIONS, "reward"), 10.0)
-    assert score.metadata == {"judge": "offline-lexical-2"}
+    assert score.metadata == {"judge": OfflineJudge().name}
     assert "faithfulness: 10.0\n- fully supported: Ann Lee founded Keld in 1905." in score.explanation
     metrics = {score.name: score.metrics["mean"].value for score in log.results.scores}
     assert metrics == dict.fromkeys((*DIMENSIONS, "reward"), 10.0)
