@@ -13,6 +13,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
 from longreward.errors import LongRewardError
+from longreward.tasks.assets import data_outputs
 from longreward.tasks.dvc_files import data_hashes, stage_entries
 from longreward.tasks.flow_runner import server_answers
 from longreward.tasks.tracking.outbox import store_errors
@@ -68,7 +69,9 @@ def render_result(run_id: str, *, links: str | None, experiment: str | None) -> 
                 if file in PAGES
             ]
         heading = " · ".join(pages)
-    return "\n".join([heading, "", note, *_picture(run.evaluation), *_stored_files(experiment)])
+    return "\n".join(
+        [heading, "", note, *_picture(run.evaluation), *_stored_files(experiment if run.status == "FINISHED" else None)]
+    )
 
 
 def _files(run_id: str) -> list[str]:
@@ -93,9 +96,9 @@ def _picture(evaluation: str | None) -> Iterator[str]:
 
 
 def _stored_files(experiment: str | None) -> Iterator[str]:
-    hashes = data_hashes(path for entry in stage_entries().values() for path in entry.outputs)
+    hashes = data_hashes(path for entry in stage_entries().values() for path in data_outputs(entry))
     if not hashes:
         return
-    where = f"after `dvc exp apply {experiment}`" if experiment else "in the project's folder"
-    yield from ("", "### Files", "", f"Under DVC, {where}:", "")
+    where = f"`dvc exp apply {experiment}` brings them to the project's folder" if experiment else "in its cache"
+    yield from ("", "### Files", "", f"Under DVC; {where}.", "")
     yield from markdown_table(("file", "hash"), ((f"`{path}`", f"`{hash_[:10]}`") for path, hash_ in hashes.items()))

@@ -8,12 +8,14 @@ from typing import Any
 
 RUN_NAME = "LONGREWARD_RUN_NAME"  # the pipeline's name, for the processes of its stages
 
+MAX_STAGES = 3  # that a name lists
+
 
 def pipeline_run_name(stages: Collection[str], *, requested: str, current: str) -> str:
     """Return the name of a pipeline's run, which is also that of its DVC experiment and its MLflow run.
 
     Args:
-        stages: the requested ones; empty for all.
+        stages: the requested ones in their order; empty for all.
         requested: the name that the user entered for the run, if any.
         current: the run's present name in Prefect. It is kept if a user chose it, in the UI or an earlier try.
     """
@@ -21,7 +23,9 @@ def pipeline_run_name(stages: Collection[str], *, requested: str, current: str) 
         return requested
     if current and not is_generated(current):
         return current
-    return f"{'-'.join(stages) or 'pipeline'}-{time.strftime('%Y%m%d-%H%M%S')}"
+    names = list(stages)
+    what = "-".join(names) if len(names) <= MAX_STAGES else f"{names[0]}-to-{names[-1]}"
+    return f"{what or 'pipeline'}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def stage_run_name(stage: str) -> str:

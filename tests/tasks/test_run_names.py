@@ -15,6 +15,7 @@ TIME = r"\d{8}-\d{6}"
         ((), "", "vociferous-doberman", f"pipeline-{TIME}"),
         (("pair", "train"), "", "Licensed-Eagle", f"pair-train-{TIME}"),
         ((), "beta-0.3", "vociferous-doberman", "beta-0\\.3"),
+        (("prepare", "sft", "sample", "score"), "", "", f"prepare-to-score-{TIME}"),
         ((), "", "my-run", "my-run"),
         ((), "", "pipeline-20261127-090513", "pipeline-20261127-090513"),  # a run that is tried again
     ],
