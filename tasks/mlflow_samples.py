@@ -17,7 +17,7 @@ from longreward.tasks.tracking.run import Run, Span
 T = TypeVar("T")
 Row = TypeVar("Row")
 TABLE_ROWS = 200
-TRACES = 20  # per run of a stage; each takes MLflow about 0.1 s with its four assessments
+TRACES = 20  # per run of a stage; each costs about 0.07 s of CPU time with its four assessments, 0.05 s without
 PAIR_COLUMNS = ("id", "query", "chosen", "rejected", "chosen reward", "rejected reward", "margin")
 SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored because")
 
