@@ -11,7 +11,6 @@ Prefect and MLflow change between versions.
 
 import argparse
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,7 +63,7 @@ def serve(project: Path) -> Iterator[Servers]:
         wait_for(addresses["MLflow"])
         yield Servers(addresses["Prefect"], addresses["MLflow"], login)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which processes in the background ignore
         process.wait(timeout=60)
 
 
