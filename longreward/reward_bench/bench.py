@@ -15,10 +15,12 @@ from longreward.params import Params
 from longreward.reward_bench.agreement import Agreement, Rewards, compute_agreements
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.rewards import (
+    LENGTH,
     PAIRWISE,
     PairwiseMatch,
     RewardModelScores,
     compare_items,
+    length_rewards,
     rewards_by_variant,
     score_items,
 )
@@ -77,6 +79,7 @@ async def run_bench(
         rewards[SRM] = srm.rewards
     if pairwise:
         rewards[PAIRWISE] = [match.rewards for match in matches]
+    rewards[LENGTH] = length_rewards(items)
     return BenchResult(
         items=len(items),
         judge=judge_name,

@@ -3,6 +3,7 @@
 LongReward          with all four dimensions and without each of them, from one scoring
 pairwise judging    each response against each other in both orders; the reward is the share of comparisons won
 reward model        its score, on its own scale
+length only         the number of characters: a reward that is no better rewards length
 """
 
 import asyncio
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from longreward.pairs.srm import RewardModel, SrmConfig
 
 PAIRWISE = "pairwise judging"
+LENGTH = "length only"
 VARIANTS: Mapping[str, Mapping[Dimension, float]] = {"longreward": EQUAL_WEIGHTS} | {
     f"without {dimension}": {**EQUAL_WEIGHTS, dimension: 0.0} for dimension in DIMENSIONS
 }
@@ -64,6 +66,11 @@ def rewards_by_variant(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, 
         ]
         for name, weights in VARIANTS.items()
     }
+
+
+def length_rewards(items: Sequence[Item]) -> list[Rewards]:
+    """Return the number of characters of each response."""
+    return [[float(len(response)) for response in item.responses] for item in items]
 
 
 @dataclass(frozen=True)

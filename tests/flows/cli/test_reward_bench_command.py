@@ -35,7 +35,7 @@ def test_table_has_row_per_reward_and_second_run_uses_ledger(items, capsys):
     assert main(items) == 0
     first = capsys.readouterr().out
     whole, groups = first.split("Share of pairs")
-    assert list(rows(whole)) == ["reward", "---", "longreward", *VARIANTS, "pairwise judging"]
+    assert list(rows(whole)) == ["reward", "---", "longreward", *VARIANTS, "pairwise judging", "length only"]
     assert rows(whole)["reward"] == [
         "pairs: accuracy",
         "lists: best of n",
@@ -46,8 +46,9 @@ def test_table_has_row_per_reward_and_second_run_uses_ledger(items, capsys):
     # All six pairs, with the one whose right answer is bare.
     assert rows(whole)["longreward"][0].startswith("1.00 (")
     assert rows(whole)["longreward"][4] == "0 of 7"
-    assert rows(groups)["bare"] == ["1", "0.00", "0.00", "0.00", "0.00", "0.00", "0.00"]
-    assert rows(groups)["partial"][1:5] == ["1.00", "1.00", "1.00", "0.00"]  # faithfulness alone tells
+    # The comparison of two responses does not see the question of a bare value.
+    assert rows(groups)["bare"] == ["1", "1.00", "1.00", "1.00", "1.00", "1.00", "0.00", "0.00"]
+    assert rows(groups)["padded, less"][-1] == "0.00"
     assert "Judge: 0 calls" not in first
 
     assert main(items) == 0
@@ -60,7 +61,7 @@ def test_columns_without_data_omitted(items, capsys):
     write_items(Path("items.jsonl"), [next(hard_pairs(1))])
     assert main([*items, "--no-pairwise"]) == 0
     output = capsys.readouterr().out
-    assert list(rows(output)) == ["reward", "---", "longreward", *VARIANTS]
+    assert list(rows(output)) == ["reward", "---", "longreward", *VARIANTS, "length only"]
     assert rows(output)["reward"] == ["pairs: accuracy", "all pairs in order", "unscored"]
     assert "comparisons" not in output
 
