@@ -10,6 +10,7 @@ from recorded_run import RecordedRun
 from longreward.builtin.offline_judge.judge import NAME
 from longreward.errors import DataError, JudgeValidationError
 from longreward.human_labels.items import Label, LabelSet, ReviewItem
+from longreward.judge_validation import attacks
 from longreward.params import Params, read_params
 from longreward.records import Evidence
 from longreward.tasks.stage import StageRun
@@ -32,18 +33,26 @@ async def test_gate_off_makes_no_calls(workspace: Path) -> None:
     assert recorded.texts == {}
 
 
+@pytest.fixture
+def successful_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the right answer count as an attack on a bad one, since no other raises the offline judge's scores."""
+    monkeypatch.setattr(attacks, "IN_RESPONSE", {"right answer": lambda case: case.gold})
+
+
+@pytest.mark.usefixtures("successful_attack")
 async def test_gate_warn_logs_failures(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, recorded = stage_run(settings("warn", "judge.check.margin=0"), workspace)
+    run, recorded = stage_run(settings("warn"), workspace)
     with caplog.at_level(logging.INFO, "judge-gate"):
         await validate_judge(run)
     assert "attacks raise a bad answer" in caplog.text
-    assert recorded.texts["judge-check.md"].startswith("# offline-lexical-3: did not pass the quick check")
+    assert recorded.texts["judge-check.md"].startswith("# offline-lexical-4: did not pass the quick check")
     assert recorded.metrics["judge_check/successful_attacks"] > 0
     assert recorded.metrics["judge_check/rank/helpfulness"] == 1.0
 
 
+@pytest.mark.usefixtures("successful_attack")
 async def test_gate_require_stops_stage(workspace: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run, recorded = stage_run(settings("require", "judge.check.margin=0"), workspace)
+    run, recorded = stage_run(settings("require"), workspace)
     with caplog.at_level(logging.INFO, "judge-gate"):
         with pytest.raises(JudgeValidationError, match="attacks raise a bad answer"):
             await validate_judge(run)

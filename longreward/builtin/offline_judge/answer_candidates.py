@@ -21,6 +21,7 @@ BASE_WEIGHT = 0.05  # of a candidate without any word of the question near it
 NEIGHBOUR, SIMILAR = 0.4, 0.8  # weights of a word in an adjacent sentence, and of one with the same beginning
 OTHER_KIND = 0.4  # suitability of a person as a place, and of a place as a person
 ABOUT_ANOTHER = 0.4  # factor of a value in a sentence that names others than the question
+SHORT_NAME = 0.6  # suitability of a single name as a person: it may be a thing's
 WRONG_VALUE = 0.3  # subtracted for another value than the evidence's best
 DISTANCE = 8  # terms after which a word counts half
 SUFFICIENT_TERMS = 2.5  # new words of average rarity that answer an open part
@@ -164,7 +165,10 @@ def _values_of_kind(part: QuestionPart, s: Sentence) -> Iterator[tuple[frozenset
     for name in s.names:
         if not name & part.question_names:
             position = next((i for i, term in enumerate(s.order) if term in name), 0)
-            yield name, position, 1.0 if (name in s.places) == (part.kind == "place") else OTHER_KIND
+            suitability = 1.0 if (name in s.places) == (part.kind == "place") else OTHER_KIND
+            if part.kind == "person" and len(name) == 1:
+                suitability *= SHORT_NAME
+            yield name, position, suitability
 
 
 def _relevance_at(part: QuestionPart, evidence: Evidence, index: int, position: int | None) -> float:

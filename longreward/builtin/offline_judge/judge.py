@@ -2,7 +2,7 @@
 
 It replies to the prompts of the reward in the format that they ask for, from a request's slots alone. It is
 deterministic and knows no meaning: a paraphrase without a common word counts as different. Its scores rank responses
-that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-3`. A change of
+that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-4`. A change of
 any verdict needs a new number in this name, since the ledger serves earlier verdicts by name.
 """
 
@@ -33,7 +33,7 @@ from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
 Slots = Mapping[str, str]
-NAME = "offline-lexical-3"
+NAME = "offline-lexical-4"
 NO_STATEMENT = "<no_statement/>"
 NOTHING_RELEVANT = "No relevant information"
 MAX_SENTENCES = 300  # of a response; one without end is cut
@@ -176,8 +176,11 @@ def completeness(slots: Slots) -> str:
     """
     question, parts = parse_sentence(slots["question"]), question_parts(slots["question"])
     evidence, sentences = evidence_clauses(slots["context"], joined=True), _answer_units(slots)
-    if not sentences or not evidence:
-        return _rating("Nothing to compare.", 0 if not sentences else 8 if is_refusal(slots["answer"]) else 5)
+    if not sentences:
+        return _rating("The answer is empty.", 0)
+    if not evidence:
+        has_value = any(_answer_share(part, s) >= 0.7 for part in parts for s in sentences)
+        return _rating("Nothing to compare.", 8 if is_refusal(slots["answer"]) else 5 if has_value else 2)
     closed = [part for part in parts if not part.is_open]
     shares = [answer_share(closed, evidence, sentences)] * len(closed) if closed else []
     analysis = f"Of what {len(closed)} part(s) ask for, {shares[0]:.2f} is in the answer. " if closed else ""
@@ -211,7 +214,12 @@ def is_refusal(text: str) -> bool:
 def _response_sentences(slots: Slots) -> tuple[Sentence, ...]:
     """Return the response's sentences without what is addressed to a judge: headings, verdicts, tags, self-praise."""
     text = _MARKUP.sub(" ", slots["answer"])
-    return tuple(s for s in split_sentences(text) if not _TO_JUDGE.search(s.text))[:MAX_SENTENCES]
+    return tuple(s for s in split_sentences(text) if not _is_to_judge(s))[:MAX_SENTENCES]
+
+
+def _is_to_judge(s: Sentence) -> bool:
+    """Return whether a sentence gives orders to a judge, or praises the answer and holds no value."""
+    return bool(_ORDER.search(s.text) or (_PRAISE.search(s.text) and not s.values and not s.names))
 
 
 def _answer_units(slots: Slots) -> tuple[Sentence, ...]:
@@ -319,11 +327,16 @@ _MARKUP = re.compile(  # of our prompts and of chat templates
     r"|^[ \t]*(?:rating|support|score|评分|支持程度)[ \t]*[:：][ \t]*(?:[\[【][^\n]*|\d{1,2}(?:/10)?)?[ \t]*$",
     re.I | re.M | re.S,
 )
-_TO_JUDGE = re.compile(
-    r"\b(?:grad(?:e|er|es|ing)|rat(?:e|es|ing) (?:this|it)|give (?:it|this)|full marks|\d+ points|top score)\b"
-    r"|\bignore (?:all|the|any|everything)\b|\b(?:answer|response|assessment|statement)s? (?:is|are|was)\b.{0,40}"
-    r"\b(?:right|correct|complete|perfect|excellent|accurate|helpful|consistent)\b"
-    r"|忽略(?:以上|上述|所有)|打满分|(?:给出?|打)\d+分|回答(?:正确|完美|完整)",
+_ORDER = re.compile(
+    r"\bwhoever grades\b|\b(?:the|to) graders?\b|\b(?:grade|rate) (?:this|it|the (?:answer|response))\b|\bfull marks\b"
+    r"|\b(?:give|award)\b.{0,30}\b\d+ points\b|\bignore (?:all|any|everything|the)\b.{0,12}\b(?:above|instructions)\b"
+    r"|忽略(?:以上|上述|所有)|打满分|(?:给出?|打)\d+分",
+    re.I,
+)
+_PRAISE = re.compile(
+    r"\b(?:answer|response|assessment)s? (?:is|are|was) (?:\w+ )?"
+    r"(?:right|correct|complete|perfect|excellent|accurate|helpful|consistent)(?= ?(?:[,.!。]|and\b|$))"
+    r"|回答(?:正确|完美|完整)",
     re.I,
 )
 _QUOTED_QUESTION = re.compile(r"The answer to “(?P<question>.+?)” is: (?P<answer>.+)", re.S)

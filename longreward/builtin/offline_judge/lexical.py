@@ -273,5 +273,5 @@ _CALENDAR_AND_TITLES = """
 _NEVER_IN_NAMES = frozenset(map(stem, _CALENDAR_AND_TITLES.split()))
 META = parse_sentence(
     "answer question text document passage article information short one sentence final correct response states says "
-    "mentioned mentions according given provided following"
+    "mentioned mentions according given provided following nothing none else 没有 还有"
 ).terms
