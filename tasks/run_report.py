@@ -42,7 +42,7 @@ SUMMARY_MEASURES = (*GOLD_MEASURES, "reward", "tokens", "short")
 MODEL_PARAMS = ("policy.sft_model", "policy.base_model")
 MAX_ERROR = 1500  # characters
 MAX_SETTINGS = 25
-MIN_WIDTH = 60  # columns that the tables need
+TABLE_WIDTH = 100  # columns
 EVALUATION_TABLE = Path("data/evaluation/table.json")
 
 
@@ -170,14 +170,17 @@ def print_summary(
     """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer."""
     from rich.console import Console
 
-    # A narrower terminal wraps the lines; rich would cut off cells.
-    console = Console(width=max(MIN_WIDTH, width or output_width()), highlight=False)
+    width = width or output_width()
+    # A table that is wider than the terminal is wrapped there; rich would cut off its cells.
+    console = Console(width=max(TABLE_WIDTH, width), highlight=False)
     with console.capture() as capture:  # `print` reports a closed pipe, rich exits
-        _render_summary(console, results, seconds=seconds, table=table)
+        _render_summary(console, results, seconds=seconds, table=table, width=width)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def _render_summary(console: "Console", results: "Sequence[StageResult]", *, seconds: float, table: Path) -> None:
+def _render_summary(
+    console: "Console", results: "Sequence[StageResult]", *, seconds: float, table: Path, width: int
+) -> None:
     if table.exists() and any(result.stage == "evaluate" for result in results):
         evaluation = json.loads(table.read_text(encoding="utf-8"))
         comparisons = _table("SFT against DPO on held-out documents")
@@ -191,7 +194,7 @@ def _render_summary(console: "Console", results: "Sequence[StageResult]", *, sec
                 comparisons.add_row(f"  {measure}", *cells)
             comparisons.add_section()
         console.print(comparisons)
-        console.print(evaluation["sentence"])
+        console.print(evaluation["sentence"], width=width)
         console.print(f"[dim]Every measure is in {table.with_name('report.md')}.[/dim]\n", soft_wrap=True)
     times = _table("Time")
     times.add_column("stage")
