@@ -323,4 +323,5 @@ def test_published_files_have_checksums_of_table(tmp_path: Path, capsys: pytest.
     assert {r.source.name: r.status for r in results if r.source.sha256} == {
         "few_shots.json": "fetched",
         "prompt_fs.txt": "fetched",
+        "eval.py": "failed",  # is not among the files
     }

@@ -1,8 +1,7 @@
 """The label page in a browser."""
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +16,15 @@ from longreward.records import Evidence
 HOSTILE = "</script><script>document.title='x'</script><img src=x onerror=alert(1)>"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no chromium on PATH")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[[list[ReviewItem]], Any]]:
-    """Open a page; the test fails at an error of its script, a violation of its policy, or a request."""
-    context = browser.new_context(accept_downloads=True)
-    problems: list[str] = []
+def open_page(open_file: Callable[..., Any], tmp_path: Path) -> Callable[[list[ReviewItem]], Any]:
+    """Return a function that writes and opens the page of items."""
 
     def open_items(items: list[ReviewItem]) -> Any:
-        file = tmp_path / "labels.html"
-        file.write_text(render_label_page(items), encoding="utf-8")
-        tab = context.new_page()
-        tab.set_default_timeout(20_000)
-        tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        tab.on("console", lambda message: problems.append(f"console: {message.text}"))
-        tab.on("dialog", lambda dialog: (problems.append("dialog"), dialog.dismiss()))
-        allowed = (file.as_uri(), "data:,", "blob:")
-        tab.on("request", lambda request: None if request.url.startswith(allowed) else problems.append(request.url))
-        tab.goto(file.as_uri())
-        tab.wait_for_selector("html[data-ready]")
-        return tab
+        (tmp_path / "labels.html").write_text(render_label_page(items), encoding="utf-8")
+        return open_file(tmp_path / "labels.html")
 
-    yield open_items
-    context.close()
-    assert problems == []
+    return open_items
 
 
 def make_items() -> list[ReviewItem]:
