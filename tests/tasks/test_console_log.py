@@ -1,7 +1,6 @@
 """Which log records the console shows, and in which form."""
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,13 +8,10 @@ from longreward.tasks.console_log import UI_ONLY, ConsoleHandler
 
 
 @pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
-    """A root logger with the handler of the stage `score`."""
+def handler(monkeypatch: pytest.MonkeyPatch) -> ConsoleHandler:
+    """The handler of the stage `score`."""
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    logger, handler = logging.getLogger(), ConsoleHandler("score")
-    logger.addHandler(handler)
-    yield logger
-    logger.removeHandler(handler)
+    return ConsoleHandler("score")
 
 
 def record(name: str, level: int, message: str, *, path: str = __file__, **extra: object) -> logging.LogRecord:
@@ -24,24 +20,26 @@ def record(name: str, level: int, message: str, *, path: str = __file__, **extra
     return log_record
 
 
-def shown(records: list[logging.LogRecord], capsys: pytest.CaptureFixture[str]) -> list[str]:
+def shown(handler: ConsoleHandler, records: list[logging.LogRecord], capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Return the lines on stderr, without their times."""
     for entry in records:
-        logging.getLogger().handle(entry)
+        handler.handle(entry)
     return [line[10:] for line in capsys.readouterr().err.splitlines()]
 
 
-def test_own_lines_have_the_stage_and_the_level(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_lines_have_the_stage_and_the_level(handler: ConsoleHandler, capsys: pytest.CaptureFixture[str]) -> None:
     records = [
         record("longreward.judge", logging.INFO, "3 replies"),
         record("prefect.flow_runs", logging.WARNING, "1 response is unscored"),
         record("longreward.judge", logging.ERROR, "no reply"),
     ]
     expected = ["score: 3 replies", "score: warning: 1 response is unscored", "score: error: no reply"]
-    assert shown(records, capsys) == expected
+    assert shown(handler, records, capsys) == expected
 
 
-def test_lines_of_libraries_are_hidden_unless_errors(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_libraries_are_hidden_unless_errors(
+    handler: ConsoleHandler, capsys: pytest.CaptureFixture[str]
+) -> None:
     import prefect
 
     records = [
@@ -51,13 +49,13 @@ def test_lines_of_libraries_are_hidden_unless_errors(root: logging.Logger, capsy
         record("longreward.flows.pipeline", logging.ERROR, "printed at the end of the run", **UI_ONLY),
         record("mlflow.store", logging.ERROR, "the store is gone"),
     ]
-    assert shown(records, capsys) == ["score: error: the store is gone"]
+    assert shown(handler, records, capsys) == ["score: error: the store is gone"]
 
 
 def test_color_on_request(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    handler: ConsoleHandler, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
     records = [record("longreward.judge", logging.WARNING, "slow"), record("longreward.judge", logging.INFO, "fast")]
-    assert shown(records, capsys) == ["score: \033[33mwarning: \033[0mslow", "score: fast"]
+    assert shown(handler, records, capsys) == ["score: \033[33mwarning: \033[0mslow", "score: fast"]

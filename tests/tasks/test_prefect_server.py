@@ -127,5 +127,5 @@ def test_run_as_program_unreachable_server(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("PrefectUnavailable: the Prefect server at http://127.0.0.1:9/api cannot be used")
+    assert done.stderr.startswith("longreward: error: the Prefect server at http://127.0.0.1:9/api cannot be used")
     assert done.stderr.count("\n") == 1

@@ -158,7 +158,7 @@ def test_stage_continues_without_tracking_server(
         run.log_report("note.md", "much")
         run.log_table("pairs.json", {"columns": [], "data": []})
         assert log_model_run(run, "dpo", {"recall": 1.0}, tags={}) == UNKNOWN
-        link_stage(run.parent or "", "train", {"loss": 0.5})
+        link_stage(run.parent or "", "train", {"loss": 0.5}, stage_run_id=UNKNOWN)
     assert run.id == UNKNOWN
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2  # at the first failure, and at the end
