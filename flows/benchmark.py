@@ -1,6 +1,8 @@
 """Run the SFT model and the trained one on public benchmarks."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ async def benchmark(run: StageRun) -> None:
     answers = await answer_benchmarks(run, benchmarks)
     with stage_budget(run, config.budget) as budget:
         results = [await judge_benchmark(run, benchmark, answers, budget, out=OUT) for benchmark in benchmarks]
-    overlaps = {benchmark.name: find_training_overlap(benchmark) for benchmark in benchmarks}
+    overlaps = find_training_overlap(benchmarks)
     for name, cases in overlaps.items():
         write_rows(OUT / name / "overlap.jsonl", (vars(case) for case in cases))
     report = BenchmarkReport(results, config.interval_options, config.parsing, overlaps)
@@ -45,14 +47,22 @@ async def benchmark(run: StageRun) -> None:
     log_stage_page(run, ["benchmark"])
 
 
-def find_training_overlap(benchmark: Benchmark[Any]) -> list[CaseOverlap]:
-    """Return the overlap of a benchmark's cases with the examples that the models were trained on."""
+def find_training_overlap(benchmarks: Sequence[Benchmark[Any]]) -> dict[str, list[CaseOverlap]]:
+    """Return the overlap of each benchmark's cases with the examples that the models were trained on."""
+    # All benchmarks at once, because reading and hashing the examples takes most of the time.
+    cases = {
+        f"{benchmark.name}/{case.id}": benchmark.case_text(case) for benchmark in benchmarks for case in benchmark.cases
+    }
     texts = (
         (example.id, "\n".join(filter(None, (example.context, example.query, example.answer))))
         for file in TRAINING
         for example in read_examples(file)
     )
-    return find_overlap({case.id: benchmark.case_text(case) for case in benchmark.cases}, texts)
+    overlaps = iter(find_overlap(cases, texts))
+    return {
+        benchmark.name: [replace(next(overlaps), case_id=case.id) for case in benchmark.cases]
+        for benchmark in benchmarks
+    }
 
 
 if __name__ == "__main__":

@@ -39,27 +39,19 @@ def store(tmp_path: Path) -> Iterator[None]:
 def make_items() -> list[ReviewItem]:
     common = {"document_id": "d", "context": DOCUMENT, "query": "Who founded Keld?", "judge": "secret-judge"}
     return [
-        ReviewItem(
-            id="support-1",
-            kind="support",
-            aspect="faithfulness",
-            responses=("Ann Lee founded it.",),
-            statement="Ann Lee founded Keld.",
-            evidence=(Evidence(start=0, end=36, text=DOCUMENT[:36]),),
-            stratum="judge: partial",
-            verdict=0.5,
-            **common,
-        ),
-        ReviewItem(
-            id="support-2",
-            kind="support",
-            aspect="faithfulness",
-            responses=("Bo Ray founded it.",),
-            statement="Bo Ray founded Keld.",
-            evidence=(Evidence(start=0, end=36, text=DOCUMENT[:36]),),
-            stratum="judge: partial",
-            verdict=0.5,
-            **common,
+        *(
+            ReviewItem(
+                id=f"support-{number}",
+                kind="support",
+                aspect="faithfulness",
+                responses=(f"{name} founded it.",),
+                statement=f"{name} founded Keld.",
+                evidence=(Evidence(start=0, end=36, text=DOCUMENT[:36]),),
+                stratum="judge: partial",
+                verdict=0.5,
+                **common,
+            )
+            for number, name in enumerate(("Ann Lee", "Bo Ray"), start=1)
         ),
         ReviewItem(
             id="preference-1",

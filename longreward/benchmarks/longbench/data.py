@@ -9,10 +9,11 @@ a blank line between.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from longreward.benchmarks.longbench.sets import JUDGED_SETS, SetName
 from longreward.benchmarks.published_formats import parse_text, parse_texts, read_json
@@ -23,14 +24,11 @@ _SLOT = re.compile(r"\{(?:context|input)\}")
 
 
 @dataclass(frozen=True)
-class LongBenchCase:
-    """One record of one set."""
+class LongBenchRecord:
+    """What the cases of both protocols have in common."""
 
     dataset: SetName
     number: int  # in its file, from 1
-    context: str
-    query: str
-    answers: tuple[str, ...]  # references; the best match counts
 
     @property
     def id(self) -> str:
@@ -39,6 +37,18 @@ class LongBenchCase:
     @property
     def category(self) -> str:
         return self.dataset
+
+
+R = TypeVar("R", bound=LongBenchRecord)
+
+
+@dataclass(frozen=True)
+class LongBenchCase(LongBenchRecord):
+    """One record of one set."""
+
+    context: str
+    query: str
+    answers: tuple[str, ...]  # references; the best match counts
 
     @property
     def prompt(self) -> str:
@@ -58,9 +68,14 @@ def read_cases(folder: Path, templates: Path, sets: Sequence[SetName] | None = N
             raise DataError(
                 f"{templates}: the template of {name} is {template!r}, expected a blank line before the query"
             )
-        parsed = read_records(folder / f"{name}.jsonl", partial(_parse_case, name=name, template=template))
-        cases += (replace(case, number=number) for number, case in enumerate(parsed, start=1))
+        cases += read_numbered(folder / f"{name}.jsonl", partial(_parse_case, name=name, template=template))
     return tuple(cases)
+
+
+def read_numbered(path: Path, parse: Callable[[Row], R]) -> Iterator[R]:
+    """Yield the records of a file, parsed without their numbers, with them. Raises DataError at the first bad row."""
+    for number, record in enumerate(read_records(path, parse), start=1):
+        yield replace(record, number=number)
 
 
 def present_sets(folder: Path, sets: Sequence[SetName], suffix: str = "") -> list[SetName]:

@@ -14,13 +14,19 @@ Source: Bai et al. 2023, "LongBench" (arXiv 2308.14508), and THUDM/LongBench.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, Literal, get_args
 
-from longreward.benchmarks.longbench.data import present_sets, read_template, substitute_slots
+from longreward.benchmarks.longbench.data import (
+    LongBenchRecord,
+    present_sets,
+    read_numbered,
+    read_template,
+    substitute_slots,
+)
 from longreward.benchmarks.longbench.metrics import automatic_metric, metric_name
 from longreward.benchmarks.longbench.sets import CLASSES, EXTENDED_SETS, SETS, SetName, class_weights
 from longreward.benchmarks.metrics import macro_mean
@@ -42,7 +48,7 @@ from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions, Observation
 from longreward.judge import Judge
 from longreward.judge.prompts import Parsing
-from longreward.utils.jsonl import Row, RowError, read_records, write_rows
+from longreward.utils.jsonl import Row, RowError, write_rows
 
 TOY = TOY_DATA / "longbench_official"
 SCALE = 100.0
@@ -55,23 +61,13 @@ LENGTH_RANGES: tuple[LengthRange, ...] = get_args(LengthRange)
 
 
 @dataclass(frozen=True)
-class OfficialCase:
+class OfficialCase(LongBenchRecord):
     """One record of one set with its filled prompt."""
 
-    dataset: SetName
-    number: int  # in its file, from 1
     prompt: str
     answers: tuple[str, ...]  # references; the best match counts
     labels: tuple[str, ...] | None  # all classes of a classification set
     length: int  # of the context, in words, or characters in Chinese sets
-
-    @property
-    def id(self) -> str:
-        return f"{self.dataset}/{self.number}"
-
-    @property
-    def category(self) -> str:
-        return self.dataset
 
     @property
     def length_range(self) -> LengthRange:
@@ -125,8 +121,7 @@ class LongBenchOfficial(Benchmark[OfficialCase]):
                 raise DataError(f"{limits}: the limit of {name} is {limit!r}, expected a number of tokens")
             self._max_new_tokens[name] = lower_limit(limit, max_new_tokens)
             parse = partial(_parse_case, name=name, template=read_template(templates, name))
-            records = read_records(folder / f"{name}{suffix}.jsonl", parse)
-            self.cases += (replace(case, number=number) for number, case in enumerate(records, start=1))
+            self.cases += read_numbered(folder / f"{name}{suffix}.jsonl", parse)
         self._cases_by_id = {case.id: case for case in self.cases}
         self._extended, self._temperature = extended, temperature
         self._always_chat = chat_template == "always"

@@ -1,17 +1,15 @@
 """Anthropic's Message Batches, against a local server that follows the API and answers with the offline judge."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_server import PROMPTS
+from batch_server import PROMPTS, JsonHandler, serve
 
 from longreward.errors import JudgeRefused
 from longreward.judge import JudgeConfig, open_judge
@@ -93,8 +91,8 @@ class BatchesServer:
 def batches_server(**settings: Any) -> Iterator[BatchesServer]:
     state = BatchesServer(**settings)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(JsonHandler):
+        def do_POST(self) -> None:  # noqa: N802 (a name of http.server)
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             state.headers.append(self.headers)
             if self.path == "/v1/messages":
@@ -108,7 +106,7 @@ def batches_server(**settings: Any) -> Iterator[BatchesServer]:
                     return
                 self.send(batch)
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802
             state.headers.append(self.headers)
             *_, name = self.path.partition("?")[0].split("/")
             if name == "batches":
@@ -120,27 +118,8 @@ def batches_server(**settings: Any) -> Iterator[BatchesServer]:
             else:
                 self.send({"type": "error", "error": {"type": "not_found_error", "message": "no such batch"}}, 404)
 
-        def send(self, reply: Any, status: int = 200) -> None:
-            content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serve(Handler) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 async def score(
