@@ -74,10 +74,10 @@ def render_result(run_id: str, *, links: str | None, experiment: str | None) -> 
     )
 
 
-def _files(run_id: str) -> list[str]:
+def _files(run_id: str, folder: str | None = None) -> list[str]:
     from longreward.tasks.tracking.store import client
 
-    return [file.path for file in client().list_artifacts(run_id)]
+    return [file.path for file in client().list_artifacts(run_id, folder)]
 
 
 def _picture(evaluation: str | None) -> Iterator[str]:
@@ -86,7 +86,7 @@ def _picture(evaluation: str | None) -> Iterator[str]:
 
     if evaluation is None:
         return
-    figures = {file.path for file in client().list_artifacts(evaluation, "figures")}
+    figures = _files(evaluation, "figures")
     name = next((figure for figure in FIGURES if figure in figures), None)
     if name is not None:
         with TemporaryDirectory() as folder:
