@@ -7,8 +7,10 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from longreward.errors import ConfigError, DataError
@@ -154,6 +156,12 @@ def repro() -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*dvc_command.DVC, "repro"], capture_output=True, text=True, check=False)
 
 
+def wait_for_command_line(process: int) -> None:
+    """Wait until the process has a command line: between its exec and that moment, /proc shows none."""
+    while not psutil.Process(process).cmdline():
+        time.sleep(0.001)
+
+
 def locks(process: int, command: str = "/bin/dvc repro") -> str:
     holder = {"pid": process, "cmd": command}
     return json.dumps({"write": {str(Path("b").resolve()): holder}, "read": {str(Path("a").resolve()): [holder]}})
@@ -189,6 +197,7 @@ def test_repair_lock_of_reused_pid(lock_repository: Path) -> None:
 
 def test_repair_keeps_locks_of_running_command(lock_repository: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as living:
+        wait_for_command_line(living.pid)
         LOCKS.write_text(locks(living.pid, "sleep 60"))
         before = LOCKS.read_text()
         assert repair_locks() is None
@@ -208,9 +217,10 @@ async def test_wait_for_dvc_logs_other_command(
     monkeypatch.setattr(dvc_command, "POLL_INTERVAL_S", 0.001)
     caplog.set_level(logging.INFO, "longreward.tasks.dvc_command")
     other = await asyncio.create_subprocess_exec("sleep", "60")
+    wait_for_command_line(other.pid)
     LOCKS.write_text(locks(other.pid, "sleep 60"))
     waiting = asyncio.create_task(wait_for_dvc())
-    while not caplog.messages:  # noqa: ASYNC110
+    while not caplog.messages and not waiting.done():  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     assert caplog.messages[0] == f"waits for another DVC command to end: sleep 60 (process {other.pid})"
     assert not waiting.done()
