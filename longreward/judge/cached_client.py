@@ -10,6 +10,7 @@ from longreward.errors import JudgeRefused, PromptTooLong, RequestFailed, Reques
 from longreward.judge.attempts import Attempt, Attempts, ParsedReply
 from longreward.judge.budget import Account, Budget
 from longreward.judge.circuit_breaker import CircuitBreaker
+from longreward.judge.claims import Claims
 from longreward.judge.config import JudgeConfig
 from longreward.judge.ledger import Exchange, Ledger, Outcome, request_id
 from longreward.judge.rate_limiter import RateLimiter
@@ -55,6 +56,7 @@ class CachedJudgeClient:
         self._model = model
         self._config = config
         self._ledger = ledger
+        self._claims = Claims(ledger.path)
         self._key_settings = _key_settings(config)
         self._in_flight: dict[str, _InFlight] = {}
         self._exhausted: set[str] = set()  # keys of requests that completed their round of attempts in this run
@@ -119,6 +121,7 @@ class CachedJudgeClient:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._claims.close()
         await self._model.close()
 
     async def _wait_for(self, in_flight: "_InFlight") -> ParsedReply[Any]:
@@ -144,6 +147,8 @@ class CachedJudgeClient:
                 if isinstance(error, PromptTooLong):
                     self.breaker.record_too_long(attempt.request.template, key, str(error))
                 return replace(attempts.failed_result(str(error), judge=self._model.name), calls=calls)
+            finally:
+                self._claims.release(attempt.key)
             if exchange is None:
                 if attempt.has_reminder:
                     attempts.reject_reminder()
@@ -215,11 +220,25 @@ class CachedJudgeClient:
 
     async def _send(self, attempt: Attempt) -> ChatReply | None:
         """Return the model's reply; None where the ledger has one by now, from another process."""
-        return await self.retrying.complete(
-            attempt.request,
-            temperature=attempt.temperature,
-            is_recorded=lambda: self._find_recorded(attempt) is not None,
-        )
+        can_wait = True
+
+        def is_recorded() -> bool:
+            # In this order: another process records its reply before it releases its claim.
+            if not self._claims.acquire(attempt.key) and can_wait:
+                raise _ClaimedByOther
+            return self._find_recorded(attempt) is not None
+
+        while True:
+            try:
+                return await self.retrying.complete(
+                    attempt.request, temperature=attempt.temperature, is_recorded=is_recorded
+                )
+            except _ClaimedByOther:
+                # Without a slot, so that this process sends other requests meanwhile. A process that was stopped, or
+                # repeats a failing request for longer than this, is not waited for.
+                can_wait = await self._claims.wait(attempt.key, timeout_s=self._config.timeout_s)
+            if self._find_recorded(attempt) is not None:
+                return None
 
     def _find_recorded(self, attempt: Attempt) -> Exchange | None:
         for exchange in self._ledger.find(attempt.key):
@@ -251,6 +270,10 @@ class CachedJudgeClient:
         )
         self._ledger.put(exchange)
         return exchange
+
+
+class _ClaimedByOther(Exception):
+    """Another process has the request in flight."""
 
 
 @dataclass

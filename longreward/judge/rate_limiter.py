@@ -20,7 +20,7 @@ MAX_TIMER_S = 1.0  # the earliest free slot may change while a call waits
 
 @dataclass
 class AdmittedCall:
-    """A call that may run now. Set `tokens` to the tokens that it used, once they are known."""
+    """A call that may run now. Set `tokens` to the tokens that it used, once they are known; 0: nothing was sent."""
 
     started: float
     tokens: int
@@ -91,6 +91,8 @@ class RateLimiter:
             if call.counted_tokens:  # 0 where the call is already older than a minute
                 self._recent_tokens += call.tokens - call.counted_tokens
                 call.counted_tokens = call.tokens
+                if not call.tokens:
+                    self._recent.remove(call)
             self._change_in_flight(-1)
             self._admit()
 

@@ -51,7 +51,8 @@ class RetryingClient:
     ) -> ChatReply | None:
         """Return the model's reply; None where `is_recorded` says that another process has it by now.
 
-        Raises the model's JudgeError once no retry is left, or at once where it is not transient.
+        Raises the model's JudgeError once no retry is left, or at once where it is not transient, and what
+        `is_recorded` raises.
         """
         max_retries = self._config.max_retries
         failures = overloads = 0
@@ -83,8 +84,10 @@ class RetryingClient:
         prompt_tokens = estimate_tokens(request.prompt_text(self._config.system))
         max_tokens = prompt_tokens + request.max_tokens + self._config.thinking_tokens
         async with self.limiter.call(max_tokens) as call:
+            call.tokens = 0  # if nothing is sent
             if is_recorded():  # only now: the call may have waited for its slot
                 return None
+            call.tokens = max_tokens
             try:
                 async with self._account.call(request) as budgeted:
                     self.counts["requests"] += 1

@@ -2,9 +2,8 @@
 
     python faulty_server.py --rate 0.3 --latency 0.01      # prints its base URL
 
-`GET /stats` returns the number of requests, of distinct requests, of faults of each kind, and of requests that were
-repeated although a good reply had been sent long before. The fault is a function of the request and of how often it was
-sent, so that runs are reproducible.
+`GET /stats` returns the number of requests, of distinct requests and of faults of each kind. The fault is a function of
+the request and of how often it was sent, so that runs are reproducible.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import random
-import time
 from collections import Counter
 from typing import Any
 
@@ -20,9 +18,6 @@ from longreward.judge.prompts import load_prompts
 from longreward.offline_judge_server import reply_text
 
 NOTICE = "The response was filtered due to the prompt triggering our content management policy."
-# After so much time, and so many requests, a client must have recorded a reply. Time alone would blame a process that a
-# busy machine did not schedule.
-REPEATED_S, REPEATED_REQUESTS = 1.0, 20
 KINDS = (
     *("429", "429-after", "500", "502-html", "503", "dropped", "dropped-in-body", "slow", "dripping"),
     *("empty", "null", "no-choices", "error-in-200", "truncated", "garbage", "notice-finish", "notice-text"),
@@ -39,8 +34,6 @@ class FaultyServer:
         self._prompts = load_prompts()
         self._requests: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
-        self._good_replies: dict[str, tuple[float, int]] = {}  # time and number of requests at the first one
-        self._repeated = 0
         self._client_requests = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,7 +47,6 @@ class FaultyServer:
                         "requests": self._requests.total(),
                         "distinct": len(self._requests),
                         "faults": self._faults,
-                        "repeated": self._repeated,
                     }
                     self._client_requests = 0  # the next run is another client
                     await self._send(writer, 200, json.dumps(content).encode())
@@ -69,10 +61,6 @@ class FaultyServer:
         prompt = str(request["messages"][-1]["content"])
         key = hashlib.sha256(f"{prompt}{request.get('temperature')}".encode()).hexdigest()
         self._requests[key] += 1
-        total = self._requests.total()
-        replied_at, total_then = self._good_replies.get(key, (time.monotonic(), total))
-        if time.monotonic() - replied_at > REPEATED_S and total - total_then > REPEATED_REQUESTS:
-            self._repeated += 1
         chance = random.Random(f"{key} {self._requests[key]}")
         kind = chance.choice(self._kinds) if chance.random() < self._rate else "none"
         self._client_requests += 1
@@ -81,7 +69,6 @@ class FaultyServer:
         await asyncio.sleep(self._latency)
         text = reply_text(self._prompts, prompt)
         if kind == "none":
-            self._good_replies.setdefault(key, (time.monotonic(), self._requests.total()))
             return await self._send(writer, 200, completion(text))
         self._faults[kind] += 1
         return await self._fault(writer, kind, text)

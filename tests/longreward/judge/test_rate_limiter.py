@@ -66,6 +66,12 @@ async def test_fewer_tokens_than_estimated_admit_next_call_earlier() -> None:
 
 
 @in_virtual_time
+async def test_call_that_sent_nothing_does_not_count() -> None:
+    limiter = RateLimiter(max_concurrency=9, requests_per_minute=1, tokens_per_minute=100)
+    assert await admission_times(limiter, [90, 90, 90, 90], real=[0, 0, 50, 50]) == [0, 0, 0, 60]
+
+
+@in_virtual_time
 async def test_cancelled_call_releases_slot() -> None:
     limiter = RateLimiter(max_concurrency=1)
 
