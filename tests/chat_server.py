@@ -1,11 +1,11 @@
 """A chat server on a loopback port whose replies a test defines."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from http_server import JsonHandler, http_server
 
 # Maps the body of a request to (status, reply); the reply is serialized to JSON unless it is a str.
 Handler = Callable[[dict[str, Any]], tuple[int, Any]]
@@ -31,42 +31,27 @@ def chat_server(
     "{auth}" in a reply is replaced by the authorization header of the request.
     """
 
-    class RequestHandler(BaseHTTPRequestHandler):
+    class RequestHandler(JsonHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            body = self.read_json()
             log.bodies.append(body)
             log.keys.append(self.headers.get("authorization"))
             log.headers.append({name.lower(): value for name, value in self.headers.items()})
             log.paths.append(self.path)
-            self.send(*((200, completion_body(reply)) if isinstance(reply, str) else reply(body)))
+            self.respond(*((200, completion_body(reply)) if isinstance(reply, str) else reply(body)))
 
         def do_GET(self) -> None:
             page = (pages or {}).get(self.path)
-            self.send(404 if page is None else 200, page or {"error": {"message": "nothing here"}})
+            self.respond(404 if page is None else 200, page or {"error": {"message": "nothing here"}})
 
-        def send(self, status: int, reply: Any) -> None:
+        def respond(self, status: int, reply: Any) -> None:
             text = reply if isinstance(reply, str) else json.dumps(reply)
-            data = text.replace("{auth}", self.headers.get("authorization") or "").encode()
-            self.send_response(status)
-            self.send_header("content-type", content_type)
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.send(text.replace("{auth}", self.headers.get("authorization") or ""), status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), RequestHandler)
-    server.socket.listen(128)  # many connections at once; the default backlog of 5 would refuse some
-    log = ChatServer(f"http://127.0.0.1:{server.server_port}/v1")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    RequestHandler.content_type = content_type
+    with http_server(RequestHandler) as address:
+        log = ChatServer(f"{address}/v1")
         yield log
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def completion_body(content: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """A policy server on a free loopback port that records requests and replies with their seeds."""
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from http_server import JsonHandler, http_server
 
 
 class PolicyServer:
@@ -34,13 +36,13 @@ class PolicyServer:
         self.max_choices, self.error = max_choices, error
         self.listed = {"max_model_len": 200} if listed is None else listed
         self.requests: list[dict[str, Any]] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+    @contextmanager
+    def serving(self) -> Iterator["PolicyServer"]:
+        """Serve until the context ends; `url` is the base address meanwhile."""
+        with http_server(self._handler()) as address:
+            self.url = f"{address}/v1"
+            yield self
 
     @property
     def prompts(self) -> list[dict[str, Any]]:
@@ -73,34 +75,22 @@ class PolicyServer:
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
                 listed = [{"id": name, **server.listed} for name in server.names]
-                self.reply(200, json.dumps({"object": "list", "data": listed}).encode())
+                self.send({"object": "list", "data": listed})
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = self.read_json()
                 server.requests.append(body)
                 if server.dies_after is not None and len(server.prompts) > server.dies_after:
                     self.close_connection = True  # like a killed server: no further byte
                 elif server.key and self.headers["authorization"] != f"Bearer {server.key}":
-                    self.reply(401, b'{"error": {"message": "wrong key"}}')
+                    self.send({"error": {"message": "wrong key"}}, 401)
                 elif server.raw is not None:
-                    self.reply(200, server.raw)
+                    self.send(server.raw)
                 else:
                     status, reply = server.answer(self.path, body)
-                    self.reply(status, json.dumps(reply).encode())
-
-            def reply(self, status: int, content: bytes) -> None:
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
+                    self.send(reply, status)
 
         return Handler

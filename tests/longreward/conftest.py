@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,8 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def policy_server() -> Iterator[Callable[..., PolicyServer]]:
     """Return a function that starts a server: `policy_server(ignores_n=True, …)`."""
-    started: list[PolicyServer] = []
-
-    def start(**options: Any) -> PolicyServer:
-        started.append(PolicyServer(**options))
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.close()
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(PolicyServer(**options).serving())
 
 
 @pytest.fixture(scope="module")  # not longer: Playwright's event loop stays open, in which no other test can run one

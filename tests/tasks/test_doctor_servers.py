@@ -1,12 +1,12 @@
 """The doctor's checks of servers, in this process; `tests/flows/cli/test_doctor.py` runs the command."""
 
 import platform
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from http_server import JsonHandler, http_server
 from mlflow import MlflowClient
 from prefect import flow, get_client, task
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -28,28 +28,16 @@ def project(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return workspace
 
 
-@pytest.fixture
-def serve_status() -> Iterator[Callable[[int], str]]:
-    """Start a server that answers every GET with a status, and return its address."""
-    servers: list[HTTPServer] = []
+@contextmanager
+def status_server(status: int) -> Iterator[str]:
+    """Run a server that answers every GET with a status, and yield its address."""
 
-    def serve(status: int) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status)
-                self.end_headers()
+    class Handler(JsonHandler):
+        def do_GET(self) -> None:
+            self.send("", status)
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
-        Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return f"http://127.0.0.1:{servers[-1].server_port}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with http_server(Handler) as url:
+        yield url
 
 
 def failed_subjects(findings: list[Finding]) -> set[str]:
@@ -68,11 +56,11 @@ async def test_unreachable_servers_fail_without_passwords(project: Path, monkeyp
 
 @pytest.mark.parametrize(("status", "message"), [(500, "500"), (401, "it refuses the login (401)")])
 async def test_mlflow_server_that_refuses_fails(
-    project: Path, prefect_server: str, serve_status: Callable[[int], str], status: int, message: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", serve_status(status))
-    findings = await check_servers(Params())
+    project: Path, prefect_server: str, status: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with status_server(status) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        findings = await check_servers(Params())
     assert failed_subjects(findings) == {"mlflow"}
     assert any(message in finding.message for finding in findings)
 

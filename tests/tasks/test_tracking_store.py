@@ -6,12 +6,11 @@ import os
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from http_server import JsonHandler, http_server
 from mlflow import MlflowClient
 from mlflow_store import mlflow_store
 
@@ -161,7 +160,7 @@ def test_parent_record_has_no_password(tmp_path: Path) -> None:
     assert note["store"] == f"sqlite:///{tmp_path}/runs.db?password=***"
 
 
-class Login(BaseHTTPRequestHandler):
+class Login(JsonHandler):
     """As a tracking server with logins: `/health` needs none."""
 
     page = b'{"experiments": []}'
@@ -169,23 +168,15 @@ class Login(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         right = base64.b64encode(b"me:hunter2").decode()
         authorized = self.path == "/health" or self.headers["Authorization"] == f"Basic {right}"
-        self.send_response(200 if authorized else 401)
-        self.end_headers()
-        self.wfile.write(self.page)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
+        self.send(self.page, 200 if authorized else 401)
 
 
 @pytest.fixture
 def with_login(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    server = HTTPServer(("127.0.0.1", 0), Login)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with http_server(Login) as url:
+        yield url
 
 
 @pytest.mark.parametrize("password", ["", "wrong-one"])

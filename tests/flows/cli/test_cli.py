@@ -5,13 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import chat_server
 from child_server import offline_judge_server, server_stats
 
 from longreward.flows.cli.score import without_verdict
@@ -268,41 +267,18 @@ def test_params_import_no_model_library() -> None:
     assert result.stdout.strip() == "[]"
 
 
-class UnreadableJudge(BaseHTTPRequestHandler):
-    """A judge that replies without a rating."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        message = {"role": "assistant", "content": "What a good answer!"}
-        body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     ("stops", "message"),
     [("null", "none of 3 responses got a score from the judge m"), ("3", "last reply:      What a good answer!")],
 )
 def test_unreadable_replies_are_error_and_requested_again(cli: Any, files: Path, stops: str, message: str) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), UnreadableJudge)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        address = f"judge.base_url=http://127.0.0.1:{server.server_port}/v1"
-        settings = ("judge.kind=http", address, "judge.model=m", f"judge.stop_after_unreadable={stops}")
-        options = [argument for setting in (*settings, "judge.max_attempts=2") for argument in ("-S", setting)]
+    with chat_server("What a good answer!") as server:
+        settings = ("judge.kind=http", f"judge.base_url={server.url}", "judge.model=m")
+        settings += (f"judge.stop_after_unreadable={stops}", "judge.max_attempts=2")
+        options = [argument for setting in settings for argument in ("-S", setting)]
         results = [cli(files, *FILES, *options) for _ in range(2)]
         (files / "doc.txt").write_text(CONTEXT)
         card = cli(files, "score", "--context", "doc.txt", "--query", "Who?", "--response", "Ann Lee.", *options)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     for result in results:
         assert (result.returncode, message in result.stderr) == (1, True), result.stderr
         assert ": 0 calls" not in result.stdout

@@ -2,13 +2,12 @@
 
 import json
 import math
-import threading
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
+from chat_server import ChatServer, chat_server
 
 from longreward.benchmarks.alpaca_eval import AlpacaEval
 from longreward.benchmarks.alpaca_eval.benchmark import load_prompt
@@ -68,43 +67,14 @@ def prompt(tmp_path: Path) -> Path:
     return path
 
 
-class PreferenceServer:
-    """A judge that prefers the first answer, with probabilities 0.8 and 0.2 if it returns any."""
-
-    def __init__(self, with_logprobs: bool) -> None:
-        self.requests: list[list[dict[str, str]]] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                outer.requests.append(request["messages"])
-                tops = [{"token": t, "logprob": math.log(p)} for t, p in (("m", 0.8), ("M", 0.2))]
-                logprobs = {"content": [{"token": "m", "top_logprobs": tops}]} if with_logprobs else None
-                choice = {"message": {"content": "m"}, "finish_reason": "length", "logprobs": logprobs}
-                body = json.dumps({"choices": [choice]}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.config = JudgeConfig(kind="http", base_url=f"http://127.0.0.1:{self._server.server_port}/v1", model="gpt")
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def server(request: pytest.FixtureRequest) -> Iterator[PreferenceServer]:
-    server = PreferenceServer(request.param)
-    yield server
-    server.close()
+@contextmanager
+def preference_server(*, with_logprobs: bool) -> Iterator[ChatServer]:
+    """Run a judge that prefers the first answer, with probabilities 0.8 and 0.2 if it returns any."""
+    tops = [{"token": t, "logprob": math.log(p)} for t, p in (("m", 0.8), ("M", 0.2))]
+    logprobs = {"content": [{"token": "m", "top_logprobs": tops}]} if with_logprobs else None
+    choice = {"message": {"content": "m"}, "finish_reason": "length", "logprobs": logprobs}
+    with chat_server(lambda body: (200, {"choices": [choice]})) as server:
+        yield server
 
 
 async def answer_cases(benchmark: AlpacaEval, texts: Sequence[str]) -> list[Answer]:
@@ -114,24 +84,22 @@ async def answer_cases(benchmark: AlpacaEval, texts: Sequence[str]) -> list[Answ
 TEXTS = ["North of the river.", "Nowhere.", "In the hills.", "In Kelden."]  # the last is the baseline's
 
 
-@pytest.mark.parametrize("server", [True], indirect=True)
-async def test_preference_uses_probabilities_in_presented_order(
-    server: PreferenceServer, baseline: Path, prompt: Path, tmp_path: Path
-) -> None:
+async def test_preference_uses_probabilities_in_presented_order(baseline: Path, prompt: Path, tmp_path: Path) -> None:
     benchmark = AlpacaEval(baseline=baseline, judge_prompt=prompt)
     answers = await answer_cases(benchmark, TEXTS)
     progress: list[int] = []
-    async with open_judge(server.config, ledger=None) as judge:
-        verdicts = await benchmark.judge(
-            judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=progress.append
-        )
+    with preference_server(with_logprobs=True) as server:
+        config = JudgeConfig(kind="http", base_url=server.url, model="gpt")
+        async with open_judge(config, ledger=None) as judge:
+            pairs = list(zip(benchmark.cases, answers, strict=True))
+            verdicts = await benchmark.judge(judge, pairs, on_progress=progress.append)
     flat = [verdict for (verdict,) in verdicts]
     # The first answer has 0.8: the model has 0.8 where it is first, else 0.2; equal texts have 0.5.
     assert [verdict.value for verdict in flat] == pytest.approx([0.8, 0.2, 0.8, 0.5])
     assert progress == [1, 2, 3, 4]
-    assert len(server.requests) == 3  # equal answers need no request
-    assert server.requests[0][:1] == [{"role": "system", "content": "You compare."}]
-    prompts = {messages[1]["content"] for messages in server.requests}
+    assert len(server.bodies) == 3  # equal answers need no request
+    assert server.bodies[0]["messages"][:1] == [{"role": "system", "content": "You compare."}]
+    prompts = {body["messages"][1]["content"] for body in server.bodies}
     assert "Of Where is Tarn?, m: North of the river. or M: In Tarn.?" in prompts
     assert "Of Where is Marwick?, m: In Marwick. or M: Nowhere.?" in prompts
 
@@ -166,16 +134,16 @@ async def test_preference_uses_probabilities_in_presented_order(
 @pytest.mark.parametrize(
     ("parsing", "values"), [("strict", [1.0, 0.0, 1.0, 0.5]), ("published", [None, None, None, 0.5])]
 )
-@pytest.mark.parametrize("server", [False], indirect=True)
 async def test_server_without_logprobs_counted(
-    server: PreferenceServer, baseline: Path, prompt: Path, parsing: Parsing, values: list[float | None]
+    baseline: Path, prompt: Path, parsing: Parsing, values: list[float | None]
 ) -> None:
     benchmark = AlpacaEval(baseline=baseline, judge_prompt=prompt, parsing=parsing)
     answers = await answer_cases(benchmark, TEXTS)
-    async with open_judge(server.config, ledger=None) as judge:
-        verdicts = await benchmark.judge(
-            judge, list(zip(benchmark.cases, answers, strict=True)), on_progress=lambda count: None
-        )
+    with preference_server(with_logprobs=False) as server:
+        config = JudgeConfig(kind="http", base_url=server.url, model="gpt")
+        async with open_judge(config, ledger=None) as judge:
+            pairs = list(zip(benchmark.cases, answers, strict=True))
+            verdicts = await benchmark.judge(judge, pairs, on_progress=lambda count: None)
     flat = [verdict for (verdict,) in verdicts]
     assert [verdict.value for verdict in flat] == values
     metrics = benchmark.summarize(answers, flat, FAST_INTERVALS).to_dict()

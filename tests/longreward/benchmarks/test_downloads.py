@@ -4,14 +4,14 @@ import hashlib
 import io
 import json
 import os
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from http_server import JsonHandler, http_server
 
 from longreward.benchmarks.downloads import FetchResult, fetch, locate_files, read_sources, recorded_checksums
 from longreward.errors import ConfigError, DataError, StateError
@@ -25,52 +25,43 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-class Server:
+@dataclass
+class FileServer:
     """Serves `files`; `statuses` and then replies cut after `cut` bytes come first."""
 
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {"/bench/questions.jsonl": QUESTIONS, "/bench/answers.txt": ANSWERS}
-        self.requests: list[str] = []
-        self.cut: list[int] = []
-        self.statuses: list[int] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.handle(self)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def handle(self, request: BaseHTTPRequestHandler) -> None:
-        self.requests.append(request.path)
-        content = self.files.get(request.path)
-        if self.statuses or content is None:
-            request.send_error(self.statuses.pop(0) if self.statuses else 404)
-            return
-        request.send_response(200)
-        request.send_header("Content-Length", str(len(content)))
-        request.end_headers()
-        request.wfile.write(content[: self.cut.pop(0) if self.cut else None])
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    url: str = ""
+    files: dict[str, bytes] = field(
+        default_factory=lambda: {"/bench/questions.jsonl": QUESTIONS, "/bench/answers.txt": ANSWERS}
+    )
+    requests: list[str] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    running = Server()
-    yield running
-    running.close()
+def server() -> Iterator[FileServer]:
+    state = FileServer()
+
+    class Handler(JsonHandler):
+        protocol_version = "HTTP/1.0"  # closes the connection, so that a cut reply ends
+
+        def do_GET(self) -> None:
+            state.requests.append(self.path)
+            content = state.files.get(self.path)
+            if state.statuses or content is None:
+                self.send_error(state.statuses.pop(0) if state.statuses else 404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: state.cut.pop(0) if state.cut else None])
+
+    with http_server(Handler) as state.url:
+        yield state
 
 
 @pytest.fixture
-def write_table(tmp_path: Path, server: Server) -> Callable[..., Path]:
+def write_table(tmp_path: Path, server: FileServer) -> Callable[..., Path]:
     """Write a table of two files: a needed one, and an optional one without a known checksum."""
 
     def write(name: str = "questions.jsonl", **changes: Any) -> Path:
@@ -103,7 +94,9 @@ def test_unknown_benchmark_suggests_nearest_name() -> None:
         read_sources(["mt_bensh"])
 
 
-def test_files_downloaded_once_then_verified(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_files_downloaded_once_then_verified(
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path]
+) -> None:
     folder, table = tmp_path / "files", write_table()
     assert {result.status for result in fetch_all(folder, table).values()} == {"fetched"}
     assert (folder / "bench/questions.jsonl").read_bytes() == QUESTIONS
@@ -118,7 +111,7 @@ def test_files_downloaded_once_then_verified(tmp_path: Path, server: Server, wri
 
 
 def test_unknown_checksum_recorded_and_enforced(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path]
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path]
 ) -> None:
     folder, table = tmp_path / "files", write_table()
     assert fetch_all(folder, table)["answers.txt"].recorded_sha256 == sha256(ANSWERS)
@@ -132,7 +125,7 @@ def test_unknown_checksum_recorded_and_enforced(
 
 
 def test_git_blob_identifies_file_without_checksum(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path]
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path]
 ) -> None:
     blob = hashlib.sha1(b"blob 8\0" + ANSWERS).hexdigest()  # as `git hash-object` computes it
     table = write_table()
@@ -149,7 +142,7 @@ def test_git_blob_identifies_file_without_checksum(
     assert not (tmp_path / "other/files.lock.json").exists()
 
 
-def test_wrong_content_rejected(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_wrong_content_rejected(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
     server.files["/bench/questions.jsonl"] = b"<html>Sign in</html>"
     result = fetch_all(tmp_path / "files", write_table())["questions.jsonl"]
     assert result.is_fatal
@@ -158,7 +151,7 @@ def test_wrong_content_rejected(tmp_path: Path, server: Server, write_table: Cal
     assert server.requests.count("/bench/questions.jsonl") == 1  # another attempt would not help
 
 
-def test_sign_in_page_not_recorded(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_sign_in_page_not_recorded(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
     server.files["/bench/answers.txt"] = b"\n<!DOCTYPE html><html>Sign in</html>"
     folder, table = tmp_path / "files", write_table()
     assert "not that of a .txt file (36 bytes)" in fetch_all(folder, table)["answers.txt"].reason
@@ -167,7 +160,7 @@ def test_sign_in_page_not_recorded(tmp_path: Path, server: Server, write_table: 
     assert fetch_all(folder, table)["answers.txt"].status == "fetched"
 
 
-def test_interrupted_download_retried(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_interrupted_download_retried(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
     server.cut = [1000, 5000]
     assert fetch_all(tmp_path / "files", write_table())["questions.jsonl"].status == "fetched"
     assert server.requests.count("/bench/questions.jsonl") == 3
@@ -179,7 +172,7 @@ def test_interrupted_download_retried(tmp_path: Path, server: Server, write_tabl
 
 
 def test_busy_server_retried_but_missing_file_not(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path]
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path]
 ) -> None:
     server.statuses = [503, 429]
     del server.files["/bench/answers.txt"]
@@ -190,12 +183,12 @@ def test_busy_server_retried_but_missing_file_not(
     assert len(server.requests) == 4
 
 
-def test_second_address_tried(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_second_address_tried(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
     table = write_table(addresses=[f"{server.url}/gone.jsonl", f"{server.url}/bench/questions.jsonl"])
     assert fetch_all(tmp_path / "files", table)["questions.jsonl"].status == "fetched"
 
 
-def test_mirror_has_same_layout(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_mirror_has_same_layout(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
     table = write_table(addresses=["http://127.0.0.1:1/unused"])
     server.files = {f"/mirror{path}": content for path, content in server.files.items()}
     results = fetch_all(tmp_path / "files", table, mirror=f"{server.url}/mirror/")
@@ -206,7 +199,7 @@ def test_mirror_has_same_layout(tmp_path: Path, server: Server, write_table: Cal
 
 
 def test_without_network_missing_files_listed_with_checksum(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # nothing listens there
     monkeypatch.delenv("no_proxy", raising=False)
@@ -239,7 +232,7 @@ def test_file_copied_by_hand_verified_and_recorded(tmp_path: Path, write_table: 
 
 
 def test_local_folder_has_same_layout_or_bare_names(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path]
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path]
 ) -> None:
     local = tmp_path / "local"
     (local / "bench").mkdir(parents=True)
@@ -268,7 +261,7 @@ def zipped(members: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def test_archive_members_extracted(tmp_path: Path, server: Server, write_table: Callable[..., Path]) -> None:
+def test_archive_members_extracted(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
     server.files["/bench/data.zip"] = zipped({"data/one.jsonl": '{"input": 1}\n', "data/other.jsonl": "{}\n"})
     table = write_table("data.zip", sha256=None, members=["data/one.jsonl"])
     folder = tmp_path / "files"
@@ -286,7 +279,7 @@ def test_archive_members_extracted(tmp_path: Path, server: Server, write_table: 
     ("content", "reason"), [(zipped({"data/two.jsonl": "{}\n"}), "lacks a member"), (b"PK damaged", "not a valid zip")]
 )
 def test_damaged_archive(
-    tmp_path: Path, server: Server, write_table: Callable[..., Path], content: bytes, reason: str
+    tmp_path: Path, server: FileServer, write_table: Callable[..., Path], content: bytes, reason: str
 ) -> None:
     server.files["/bench/data.zip"] = content
     table = write_table("data.zip", sha256=None, members=["data/one.jsonl"])

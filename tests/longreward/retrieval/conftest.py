@@ -1,15 +1,14 @@
 """An HTTP server of /v1/embeddings whose vectors count a few words, so that expected values are easy to compute."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from http_server import JsonHandler, http_server
 
 VOCABULARY = ("lamp", "keeper", "bees", "harbour", "winter", "mill", "school", "query:", "passage:")
 HttpResponse = tuple[int, Any]  # a status, and a body: JSON, or a text as it is
@@ -58,11 +57,9 @@ def embedding_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddingServe
 def _serving() -> Iterator[EmbeddingServer]:
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(JsonHandler):
         def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            request = self.read_json()
             with lock:
                 state.requests.append(request)
                 state.keys.append(self.headers.get("authorization"))
@@ -70,29 +67,10 @@ def _serving() -> Iterator[EmbeddingServer]:
                 state.peak = max(state.peak, state.running)
             time.sleep(state.latency_s)
             status, body = state.respond(request) or default_response(request)
-            raw = (body if isinstance(body, str) else json.dumps(body)).encode()
             with lock:
                 state.running -= 1
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            with suppress(BrokenPipeError):  # the client has disconnected
-                self.wfile.write(raw)
+            self.send(body, status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-    server = Server(("127.0.0.1", 0), Handler)
-    state = EmbeddingServer(url=f"http://127.0.0.1:{server.server_port}/v1")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with http_server(Handler) as address:
+        state = EmbeddingServer(url=f"{address}/v1")
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -1,11 +1,10 @@
 """An HTTP server that replies with prepared questions and answers."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
+
+from chat_server import chat_server, completion_body
 
 
 class WriterServer:
@@ -26,31 +25,5 @@ class WriterServer:
     @contextmanager
     def serving(self) -> Iterator[dict[str, Any]]:
         """Yield the settings of a writer that uses this server."""
-        writer_server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                message = {"role": "assistant", "content": writer_server.reply(body)}
-                completion = {
-                    "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-                    "model": "test-writer",
-                }
-                data = json.dumps(completion).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-            yield {"kind": "http", "base_url": url, "model": "test-writer", "max_attempts": 2}
-        finally:
-            server.shutdown()
-            server.server_close()
+        with chat_server(lambda body: (200, completion_body(self.reply(body)))) as server:
+            yield {"kind": "http", "base_url": server.url, "model": "test-writer", "max_attempts": 2}

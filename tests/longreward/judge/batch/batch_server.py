@@ -2,13 +2,13 @@
 
 import json
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from http_server import JsonHandler, http_server
 
 from longreward.judge.prompts import load_prompts
 from longreward.offline_judge_server import reply_text
@@ -107,44 +107,12 @@ class Provider:
 PROMPTS = load_prompts()
 
 
-class JsonHandler(BaseHTTPRequestHandler):
-    """A handler that sends JSON, or bytes as they are, and logs nothing."""
-
-    def send(self, reply: Any, status: int = 200) -> None:
-        content = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextmanager
-def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Serve on a loopback port; the value is the base address of the API."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @contextmanager
 def provider(**settings: Any) -> Iterator[Provider]:
     """Run a provider."""
     state = Provider(**settings)
 
     class Handler(JsonHandler):
-        protocol_version = "HTTP/1.1"
-
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             state.paths.append(f"POST {self.path}")
@@ -178,7 +146,8 @@ def provider(**settings: Any) -> Iterator[Provider]:
             else:
                 self.send({"error": {"message": "not found"}}, 404)
 
-    with serve(Handler) as state.url:
+    with http_server(Handler) as address:
+        state.url = f"{address}/v1"
         yield state
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_server import PROMPTS, JsonHandler, serve
+from batch_server import PROMPTS
+from http_server import JsonHandler, http_server
 
 from longreward.errors import JudgeRefused
 from longreward.judge import JudgeConfig, open_judge
@@ -92,8 +93,8 @@ def batches_server(**settings: Any) -> Iterator[BatchesServer]:
     state = BatchesServer(**settings)
 
     class Handler(JsonHandler):
-        def do_POST(self) -> None:  # noqa: N802 (a name of http.server)
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        def do_POST(self) -> None:
+            body = self.read_json()
             state.headers.append(self.headers)
             if self.path == "/v1/messages":
                 state.live += 1
@@ -106,7 +107,7 @@ def batches_server(**settings: Any) -> Iterator[BatchesServer]:
                     return
                 self.send(batch)
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             state.headers.append(self.headers)
             *_, name = self.path.partition("?")[0].split("/")
             if name == "batches":
@@ -118,7 +119,8 @@ def batches_server(**settings: Any) -> Iterator[BatchesServer]:
             else:
                 self.send({"type": "error", "error": {"type": "not_found_error", "message": "no such batch"}}, 404)
 
-    with serve(Handler) as state.url:
+    with http_server(Handler) as address:
+        state.url = f"{address}/v1"
         yield state
 
 
