@@ -33,7 +33,8 @@ from longreward.models.policy import Policy, load_policy
 from longreward.models.sampling import SampleConfig, sample
 from longreward.params import preset_path, read_params
 from longreward.records import DIMENSIONS, Example, ScoredResponse
-from longreward.reward_bench.items import Item, read_items, to_records, write_items
+from longreward.reward_bench.item_files import read_item_files
+from longreward.reward_bench.items import Item, to_records, write_items
 
 SAMPLES, TEMPERATURES = 8, (0.7, 1.0)
 Measure = Callable[[int, str], GoldMeasures]
@@ -68,7 +69,7 @@ def main() -> None:
         comparable = [item for item in items if len(set(item.labels)) > 1]
         print(f"{write_items(options.items, comparable)} of {len(items)} items have different labels: {options.items}")
     else:
-        items = list(read_items(options.items))
+        items = read_item_files([str(options.items)]).items
     print_agreement([judge_item(item, reward, measure) for item in items])
 
 

@@ -1,15 +1,25 @@
 """`longreward reward-bench`: agreement of the reward and its baselines with labelled preferences."""
 
 import argparse
-from pathlib import Path
+import sys
+from typing import TYPE_CHECKING, Any
 
-from longreward.errors import DataError
+from longreward.errors import ConfigError
 from longreward.flows.cli.options import (
     add_ledger_argument,
     add_settings_arguments,
     default_ledger,
+    integer_between,
     load_settings,
 )
+from longreward.flows.cli.parser import unknown_name
+
+if TYPE_CHECKING:
+    from longreward.params import Params
+    from longreward.reward_bench.item_files import ItemFiles
+    from longreward.reward_bench.items import Item
+
+PAIR_COLUMNS = ("idx", "prompt", "context", "chosen", "rejected")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,31 +27,41 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command = subparsers.add_parser(
         "reward-bench",
         help="measure the reward's agreement with labelled preferences, with ablations of each dimension",
-        description="Compares rewards with labelled preferences about long documents: LongReward, LongReward without "
-        "each dimension, direct pairwise judging in both orders, and with --srm a reward model. Without files, it uses "
+        description="Compares rewards with labelled preferences: LongReward, LongReward without each dimension, each "
+        "dimension alone, direct pairwise judging in both orders, the length of the responses, and with --reward-model "
+        "a reward model. Reads the files of public sets and benchmarks (docs/reward-bench.md). Without files, it uses "
         "the built-in pairs and lists. The judge is the built-in offline judge unless -S or --params names another. "
         "Replies are stored in the ledger, so that a second run sends no requests.",
         epilog="example: longreward reward-bench --items labelled.jsonl -S judge.kind=vllm -S judge.model=my-judge",
     )
-    files = command.add_mutually_exclusive_group()
-    files.add_argument(
-        "--items",
-        type=Path,
-        metavar="FILE",
-        help="rows of id, context, query and responses, labels (or chosen, rejected)",
-    )
-    files.add_argument(
-        "--long-rewardbench", type=Path, nargs="+", metavar="FILE", help="files of Long-RewardBench, one for each task"
+    command.add_argument(
+        "--items", nargs="+", default=[], metavar="FILE", help="files, folders or globs: jsonl, json, csv or parquet"
     )
     command.add_argument(
-        "--srm",
+        "--format",
+        default="auto",
+        metavar="NAME",
+        help="judgebench, rewardbench-2, rm-bench, …; default: by the columns of the first row",
+    )
+    command.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help=f"read pairs from other columns; fields: {', '.join(PAIR_COLUMNS)}",
+    )
+    command.add_argument("--limit", type=integer_between(1), metavar="N", help="use N items, of all groups")
+    command.add_argument(
+        "--reward-model",
         nargs="?",
         const="",
         metavar="MODEL",
         help="also test a reward model: a folder or hub id; without a value the model of pair.srm, or a tiny one for "
         "the built-in corpus",
     )
+    command.add_argument("--no-judge", action="store_true", help="only length and --reward-model")
     command.add_argument("--no-pairwise", action="store_true", help="skip direct pairwise judging")
+    command.add_argument("--dry-run", action="store_true", help="print the estimated requests and cost, and stop")
     add_settings_arguments(command, default="the paper's settings")
     add_ledger_argument(command)
     command.add_argument("--json", action="store_true", help="all figures with their intervals, as JSON")
@@ -54,41 +74,102 @@ def _reward_bench(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from longreward.reward_bench.bench import run_bench
-    from longreward.reward_bench.builtin_items import builtin_items
-    from longreward.reward_bench.items import read_items, read_long_rewardbench
     from longreward.reward_bench.render import render_markdown
     from longreward.reward_bench.rewards import open_reward_model, score_with_reward_model
     from longreward.utils.markdown_text import print_markdown
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = load_settings(options, default=None)
-    if options.items:
-        items = list(read_items(options.items))
-    elif options.long_rewardbench:
-        items = [item for file in options.long_rewardbench for item in read_long_rewardbench(file)]
-    else:
-        items = list(builtin_items())
-    if not items:
-        raise DataError(f"{options.items or options.long_rewardbench[0]}: no labelled items")
+    files, items = _read_items(options)
     log_progress_to_stderr()
-    srm = None
-    if options.srm is not None:
-        model = open_reward_model(params.pair.srm, options.srm, state=default_ledger().parent)
+    if not options.no_judge and not _show_plan(options, params, items):
+        return 0
+    scores = None
+    if options.reward_model is not None:
+        model = open_reward_model(params.pair.srm, options.reward_model, state=default_ledger().parent)
         with show_progress("reward model, responses") as update:
             # Outside of asyncio, where Ctrl-C would wait for the end of this blocking call.
-            srm = score_with_reward_model(model, items, progress=update)
+            scores = score_with_reward_model(model, items, progress=update)
     with show_progress("judge, items") as update:
         benchmark = run_bench(
             params,
             items,
             ledger=options.ledger,
+            judged=not options.no_judge,
             pairwise=not options.no_pairwise,
-            srm=srm,
+            reward_model=scores,
             progress=update,
         )
         result = asyncio.run(benchmark)
     if options.json:
-        print(json.dumps(asdict(result), indent=1, ensure_ascii=False), end="")
+        rejected = [row.to_row() for row in files.rejected] if files else []
+        print(json.dumps(asdict(result) | {"rejected": rejected}, indent=1, ensure_ascii=False), end="")
     else:
         print_markdown(render_markdown(result))
     return 0
+
+
+def _read_items(options: argparse.Namespace) -> "tuple[ItemFiles | None, list[Item]]":
+    """Return the items to use, with their files unless they are the built-in ones."""
+    from longreward.reward_bench.builtin_items import builtin_items
+    from longreward.reward_bench.item_files import limit_items, read_item_files
+    from longreward.reward_bench.public_formats import AUTO, FORMATS
+
+    files, items = None, []
+    if options.format not in (AUTO, *FORMATS):
+        raise ConfigError(unknown_name("--format value", options.format, (AUTO, *FORMATS)))
+    if options.items:
+        files = read_item_files(options.items, format_name=options.format, columns=_pair_columns(options.column))
+        items = files.items
+        if files.rejected:
+            print(files.describe_rejected(), file=sys.stderr)
+    elif options.column or options.format != AUTO:
+        raise ConfigError("--format and --column describe files: name them with --items")
+    else:
+        items = list(builtin_items())
+    return files, limit_items(items, options.limit) if options.limit else items
+
+
+def _pair_columns(arguments: list[str]) -> Any:
+    """Return the columns of `--column` as settings of pairs. Raises ConfigError for another field."""
+    from longreward.data.preferences import PairsConfig
+
+    columns = {}
+    for argument in arguments:
+        field, separator, column = argument.partition("=")
+        if not separator or not column:
+            raise ConfigError(f"--column is {argument!r}, expected FIELD=COLUMN, as in prompt=question")
+        if field not in PAIR_COLUMNS:
+            raise ConfigError(unknown_name("--column field", field, PAIR_COLUMNS))
+        columns[field] = column
+    return PairsConfig(**columns)
+
+
+def _show_plan(options: argparse.Namespace, params: "Params", items: "list[Item]") -> bool:
+    """Show what the judge's requests will cost before the first is sent; return whether to send them."""
+    import asyncio
+
+    from longreward.planning.file_budget import COUNTED_PROMPTS
+    from longreward.planning.plan import plan_items
+    from longreward.planning.render import format_needs, print_plan
+    from longreward.reward_bench.items import to_records
+    from longreward.reward_bench.rewards import LabelledItemScorer
+
+    if params.judge.kind == "offline" and not options.dry_run:
+        return True
+    planning = plan_items(
+        params,
+        [to_records(item) for item in items],
+        source=", ".join(options.items) or "the built-in items",
+        make_scorer=LabelledItemScorer,
+        pairwise=not options.no_pairwise,
+        ledger=options.ledger,
+        sample=COUNTED_PROMPTS,
+    )
+    plan = asyncio.run(planning)
+    if options.dry_run:
+        print_plan(plan)
+        return False
+    comparisons = "" if options.no_pairwise else f"; {plan.notes[-1]}"
+    print(f"scoring needs {format_needs(plan.stages[0], plan.currency)}{comparisons}", file=sys.stderr)
+    return True

@@ -8,7 +8,7 @@
 {"messages": [{"role": "user", …}, {"role": "assistant", "content": "Red."}]}
 
 A policy gets single questions here, after a system prompt if there is one. Of an answered chat the first question and
-its answer are used; a preference after several turns is rejected.
+its answer are used; a preference after several turns is rejected, unless the caller reads them as one text.
 """
 
 from collections.abc import Mapping
@@ -56,8 +56,12 @@ class PairsConfig(Config):
     """Column of the worse response, a text or a chat that ends with it."""
 
 
-def preference_from_row(row: Row, config: PairsConfig, number: int) -> PreferencePair:
-    """Return the pair of a row; `number` counts the rows from 0. Raises RowError if the row cannot be used."""
+def preference_from_row(row: Row, config: PairsConfig, number: int, *, several_turns: bool = False) -> PreferencePair:
+    """Return the pair of a row; `number` counts the rows from 0.
+
+    With `several_turns`, the query of a longer conversation is all of it, with the role before each turn. Raises
+    RowError if the row cannot be used.
+    """
     if config.idx is not None and config.idx not in row:
         raise missing_key(config.idx, row)
     pair_id = str(number) if config.idx is None else parse_id(row[config.idx])
@@ -70,7 +74,7 @@ def preference_from_row(row: Row, config: PairsConfig, number: int) -> Preferenc
     # The configured columns take precedence over the fields of preference_pairs.jsonl.
     if not row.keys() & {config.chosen, config.rejected} and row.keys() >= {"win_response", "lose_response"}:
         columns, context_column = PUBLISHED_COLUMNS, "context"
-    query, chosen, rejected = _parse_preference(row, columns)
+    query, chosen, rejected = _parse_preference(row, columns, several_turns=several_turns)
     if context_column not in row and context_column != "context":  # the default may be missing
         raise missing_key(context_column, row)
     context = join_paragraphs(row.get(context_column), context_column)
@@ -135,13 +139,13 @@ def short_example(number: int, *, query: str, answer: str | None = None) -> Exam
     return Example(id=example_id, document_id=example_id, context="", query=query, answer=answer)
 
 
-def _parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, str]:
+def _parse_preference(row: Row, columns: Mapping[str, str], *, several_turns: bool = False) -> tuple[str, str, str]:
     """Return question, better and worse response."""
     if row.get("tools"):
         raise RowError("the row has tools, which are not supported; remove such rows")
-    chosen_prompt, chosen = _prompt_and_response(row, columns["chosen"])
-    rejected_prompt, rejected = _prompt_and_response(row, columns["rejected"])
-    prompt = _parse_prompt(row, columns["prompt"])
+    chosen_prompt, chosen = _prompt_and_response(row, columns["chosen"], several_turns=several_turns)
+    rejected_prompt, rejected = _prompt_and_response(row, columns["rejected"], several_turns=several_turns)
+    prompt = _parse_prompt(row, columns["prompt"], several_turns=several_turns)
     if chosen_prompt is not None and rejected_prompt is not None and chosen_prompt != rejected_prompt:
         raise RowError(f"{columns['chosen']} and {columns['rejected']} have different prompts")
     # The chats take precedence: the prompt column may lack the system prompt.
@@ -154,7 +158,9 @@ def _parse_preference(row: Row, columns: Mapping[str, str]) -> tuple[str, str, s
     return query, chosen, rejected
 
 
-def _prompt_and_response(row: Row, column: str, *, first: bool = False) -> tuple[str | None, str]:
+def _prompt_and_response(
+    row: Row, column: str, *, first: bool = False, several_turns: bool = False
+) -> tuple[str | None, str]:
     """Return the prompt, if the column contains it too, and the response: the last turn, or the first reply."""
     value = row.get(column)
     if isinstance(value, str):
@@ -166,23 +172,32 @@ def _prompt_and_response(row: Row, column: str, *, first: bool = False) -> tuple
     if not first and len(messages) - 1 not in replies:
         raise RowError(f"{column} is a chat that does not end with the assistant's turn")
     index = replies[0] if first else len(messages) - 1
-    return (_single_question(messages[:index], column) if index else None), messages[index].text
+    prompt = join_prompt(messages[:index], column, several_turns=several_turns) if index else None
+    return prompt, messages[index].text
 
 
-def _parse_prompt(row: Row, column: str) -> str | None:
-    """Return the question of a column that contains a text, a chat of one turn, or nothing."""
+def _parse_prompt(row: Row, column: str, *, several_turns: bool = False) -> str | None:
+    """Return the question of a column that contains a text, a chat, or nothing."""
     value = row.get(column)
     if value is None or isinstance(value, str):
         return value
-    return _single_question(parse_messages(value, name=column, expected="a text or a chat"), column)
+    messages = parse_messages(value, name=column, expected="a text or a chat")
+    return join_prompt(messages, column, several_turns=several_turns)
 
 
-def _single_question(messages: list[Message], column: str) -> str:
-    """Return the only user message, after the system prompt if there is one; raises RowError for several turns."""
+def join_prompt(messages: list[Message], column: str, *, several_turns: bool = False) -> str:
+    """Return the only user message, after the system prompt if there is one.
+
+    A conversation of several turns raises RowError, or with `several_turns` becomes one text with the role of each.
+    """
     roles = [message.role for message in messages]
+    texts = [message.text for message in messages]
     if roles not in (["user"], ["system", "user"]):
-        raise RowError(f"{column} is a chat of several turns ({', '.join(roles)}); only single questions are supported")
-    return "\n\n".join(message.text for message in messages if message.text.strip())
+        if not several_turns or roles[-1:] != ["user"]:
+            advice = "a prompt ends with the user's turn" if several_turns else "only single questions are supported"
+            raise RowError(f"{column} is a chat of several turns ({', '.join(roles)}); {advice}")
+        texts = [f"{role.capitalize()}: {text}" for role, text in zip(roles, texts, strict=True) if text.strip()]
+    return "\n\n".join(text for text in texts if text.strip())
 
 
 def _check_not_blank(texts: Mapping[str, str]) -> None:

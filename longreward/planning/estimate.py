@@ -5,7 +5,7 @@ estimated  support requests for statements that are not listed yet; tokens of re
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -109,6 +109,7 @@ async def plan_scoring(
     ledger: Path | None,
     total_prompts: int | None = None,
     time_limit_s: float | None = None,
+    make_scorer: Callable[..., Scorer] = open_scorer,
 ) -> StagePlan:
     """Count the requests of scoring `items` without calls, embeddings and writes.
 
@@ -121,6 +122,7 @@ async def plan_scoring(
         ledger: the replies so far.
         total_prompts: number of prompts that `items` are a sample of; None: all.
         time_limit_s: stop after this many seconds, and scale up from the prompts counted so far.
+        make_scorer: opens the scorer, for a caller that has its own.
 
     Raises:
         ConfigError: prompts or tokenizer are missing.
@@ -132,7 +134,7 @@ async def plan_scoring(
     async with (
         DryRunJudge(judge, ledger=ledger) as dry_run,
         Scorer(full_config, retriever=retriever) as full_scorer,
-        open_scorer(config, retriever=retriever) as scorer,
+        make_scorer(config, retriever=retriever) as scorer,
     ):
         counter = _RequestCounter(judge, full_config, ledger, plan)
         for example, responses in items:

@@ -2,15 +2,17 @@
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from longreward.evaluation.comparison import decodings
+from longreward.pairs.config import SelectionConfig
 from longreward.params import Params
-from longreward.planning.estimate import StagePlan, plan_scoring
+from longreward.planning.estimate import ScoringItem, StagePlan, plan_scoring
 from longreward.planning.workload import Workload, mean_length, workload_for_split, workload_from_files
+from longreward.reward import Scorer, open_scorer
 
 Stage = Literal["score", "evaluate"]
 STAGES: tuple[Stage, ...] = ("score", "evaluate")
@@ -86,6 +88,36 @@ async def plan_files(
     return await _plan_workloads(params, [("score", workload)], ledger=ledger, sample=sample)
 
 
+async def plan_items(
+    params: Params,
+    items: Sequence[ScoringItem],
+    *,
+    source: str,
+    make_scorer: Callable[..., Scorer],
+    pairwise: bool,
+    ledger: Path | None,
+    sample: int | None = None,
+) -> ProjectPlan:
+    """Plan the full scoring of `items` with the caller's scorer, and with `pairwise` the comparison of all responses.
+
+    `source` is the origin of the items, for people.
+    """
+    params = params.model_copy(update={"score": params.score.model_copy(update={"strategy": "full"})})
+    workload = Workload(lambda: iter(items), source)
+    plan = await _plan_workloads(params, [("score", workload)], ledger=ledger, sample=sample, make_scorer=make_scorer)
+    if not pairwise:
+        return plan
+    from longreward.pairs.pairwise import max_calls
+
+    config = SelectionConfig(min_scored=2)
+    calls, tokens = max_calls(config, items, context_tokens=params.pair.pairwise.context_tokens)
+    # That is for the best and the worst response; all others are compared too.
+    all_calls = sum(len(texts) * (len(texts) - 1) for texts in ({r.text for r in responses} for _, responses in items))
+    tokens = round(tokens * all_calls / calls) if calls else 0
+    note = f"pairwise judging makes at most {all_calls:,} further requests with about {tokens:,} tokens"
+    return replace(plan, notes=(*plan.notes, note))
+
+
 def _stage_workload(params: Params, stage: Stage, root: Path, tokens: int | None) -> Workload:
     sampled = root / "data/sampled/sampled_responses.jsonl"
     if tokens is None:
@@ -112,7 +144,12 @@ def _stage_workload(params: Params, stage: Stage, root: Path, tokens: int | None
 
 
 async def _plan_workloads(
-    params: Params, workloads: Sequence[tuple[Stage, Workload]], *, ledger: Path | None, sample: int | None
+    params: Params,
+    workloads: Sequence[tuple[Stage, Workload]],
+    *,
+    ledger: Path | None,
+    sample: int | None,
+    make_scorer: Callable[..., Scorer] = open_scorer,
 ) -> ProjectPlan:
     plans = []
     for stage, workload in workloads:
@@ -126,7 +163,14 @@ async def _plan_workloads(
             items = itertools.compress(items, (index in indices for index in range(total_prompts)))
         plans.append(
             await plan_scoring(
-                stage, params.judge, config, params.prices, items, ledger=ledger, total_prompts=total_prompts
+                stage,
+                params.judge,
+                config,
+                params.prices,
+                items,
+                ledger=ledger,
+                total_prompts=total_prompts,
+                make_scorer=make_scorer,
             )
         )
     sources = [f"{stage}: {workload.source}" for stage, workload in workloads]

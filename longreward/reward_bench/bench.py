@@ -1,7 +1,8 @@
 """Run the benchmark: compute all requested rewards and compare them with the labels.
 
-result = await run_bench(params, items, ledger=ledger, pairwise=True, srm=None)
+result = await run_bench(params, items, ledger=ledger, pairwise=True, reward_model=None)
 result.agreements[0].accuracy     # LongReward's over all pairs
+result.published["rewardbench-2"]["longreward"]["mean"]
 """
 
 from collections.abc import Callable, Sequence
@@ -12,11 +13,14 @@ from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge import open_judge
 from longreward.judge.budget import Budget
 from longreward.params import Params
+from longreward.reward.config import ScoreConfig
 from longreward.reward_bench.agreement import Agreement, Rewards, compute_agreements
 from longreward.reward_bench.items import Item
+from longreward.reward_bench.published_measures import BenchmarkMeasures, compute_published_measures
 from longreward.reward_bench.rewards import (
     LENGTH,
     PAIRWISE,
+    REWARD_MODEL,
     PairwiseMatch,
     RewardModelScores,
     compare_items,
@@ -25,18 +29,20 @@ from longreward.reward_bench.rewards import (
     score_items,
 )
 
-SRM = "srm"
-
 
 @dataclass(frozen=True)
 class BenchResult:
     """The agreement of each reward, and how it was obtained."""
 
     items: int
-    judge: str
-    srm: str | None
+    without_context: int
+    judge: str | None
+    """None: no judge was queried."""
+    reward_model: str | None
     """The name of the reward model; None: there was none."""
     agreements: tuple[Agreement, ...]
+    published: BenchmarkMeasures
+    """The measures that the items' benchmarks define for themselves."""
     comparisons: int
     undecided: int
     """Comparisons of two responses whose orders disagree, or that find neither better."""
@@ -49,43 +55,57 @@ async def run_bench(
     items: Sequence[Item],
     *,
     ledger: Path | None,
+    judged: bool = True,
     pairwise: bool = True,
-    srm: RewardModelScores | None = None,
+    reward_model: RewardModelScores | None = None,
     intervals: IntervalOptions | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BenchResult:
     """Judge the items, with cached replies from the ledger; `score.strategy` is taken as full.
 
-    `progress(done, total)` counts items, once for the comparisons and once for the scores. Raises the errors of the
-    judge, and BudgetExceeded at `score.budget`; replies received until then stay in the ledger.
+    Without `judged`, only the rewards that need no judge are compared. `progress(done, total)` counts items, once for
+    the comparisons and once for the scores. Raises the errors of the judge, and BudgetExceeded at `score.budget`;
+    replies received until then stay in the ledger.
     """
-    comparisons = len(items) if pairwise else 0
-    total = comparisons + len(items)
-    # Other strategies leave responses unscored that cannot become chosen or rejected.
-    score = params.score.model_copy(update={"strategy": "full"})
+    rewards: dict[str, list[Rewards]] = {}
     matches: list[PairwiseMatch] = []
-    with Budget(score.budget, params.prices) as budget:
-        async with open_judge(params.judge, ledger=ledger, budget=budget) as judge:
-            if pairwise:
-                matches = await compare_items(
-                    judge, params.pair.pairwise, items, progress=lambda done: progress(done, total)
+    judge_name, judge_metrics = None, {}
+    if judged:
+        comparisons = len(items) if pairwise else 0
+        total = comparisons + len(items)
+        with Budget(params.score.budget, params.prices) as budget:
+            async with open_judge(params.judge, ledger=ledger, budget=budget) as judge:
+                if pairwise:
+                    matches = await compare_items(
+                        judge, params.pair.pairwise, items, progress=lambda done: progress(done, total)
+                    )
+                scored = await score_items(
+                    judge,
+                    full_scoring(params.score),
+                    items,
+                    ledger=ledger,
+                    progress=lambda done: progress(comparisons + done, total),
                 )
-            scored = await score_items(
-                judge, score, items, ledger=ledger, progress=lambda done: progress(comparisons + done, total)
-            )
-            judge_name, judge_metrics = judge.name, judge.metrics()
-    rewards: dict[str, list[Rewards]] = rewards_by_variant(scored)
-    if srm:
-        rewards[SRM] = srm.rewards
-    if pairwise:
+                judge_name, judge_metrics = judge.name, judge.metrics()
+        rewards |= rewards_by_variant(items, scored)
+    if reward_model:
+        rewards[REWARD_MODEL] = reward_model.rewards
+    if matches:
         rewards[PAIRWISE] = [match.rewards for match in matches]
     rewards[LENGTH] = length_rewards(items)
     return BenchResult(
         items=len(items),
+        without_context=sum(not item.context for item in items),
         judge=judge_name,
-        srm=srm.model if srm else None,
+        reward_model=reward_model.model if reward_model else None,
         agreements=tuple(compute_agreements(items, rewards, intervals or IntervalOptions())),
+        published=compute_published_measures(items, rewards),
         comparisons=sum(match.comparisons for match in matches),
         undecided=sum(match.undecided for match in matches),
         judge_metrics=judge_metrics,
     )
+
+
+def full_scoring(config: ScoreConfig) -> ScoreConfig:
+    """Return the settings with the strategy full: others leave responses without a reward that cannot be in a pair."""
+    return config.model_copy(update={"strategy": "full"})

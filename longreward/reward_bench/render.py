@@ -1,8 +1,11 @@
 """Render a benchmark result as Markdown, which is also readable on a terminal."""
 
+from collections.abc import Mapping
+
 from longreward.evaluation.statistics import Estimate
 from longreward.reward_bench.agreement import ALL_GROUPS, METRICS, Agreement
 from longreward.reward_bench.bench import BenchResult
+from longreward.reward_bench.published_measures import Measures
 
 HEADERS = {
     "accuracy": "pairs: accuracy",
@@ -13,12 +16,13 @@ HEADERS = {
 
 
 def render_markdown(result: BenchResult) -> str:
-    """Render a table of all metrics over all items, then one of pairwise accuracy by group."""
+    """Render the metrics over all items, the measures of public benchmarks, and pairwise accuracy by group."""
     overall = [agreement for agreement in result.agreements if agreement.group == ALL_GROUPS]
     columns = [name for name in METRICS if any(agreement.estimates[name] for agreement in overall)]
-    model = f", reward model {result.srm}" if result.srm else ""
+    scored_by = {"judge": result.judge, "reward model": result.reward_model}
+    names = ", ".join(f"{kind} {name}" for kind, name in scored_by.items() if name)
     lines = [
-        f"# {result.items} labelled items: judge {result.judge}{model}",
+        f"# {result.items} labelled items: {names or 'no judge and no reward model'}",
         "",
         f"| reward | {' | '.join(HEADERS[name] for name in columns)} | unscored |",
         f"|---|{'---|' * len(columns)}---|",
@@ -31,6 +35,15 @@ def render_markdown(result: BenchResult) -> str:
             "",
             "Each row leaves out the items that its reward leaves unscored: the rows are not over the same items.",
         ]
+
+    if result.without_context and result.judge:
+        lines += [
+            "",
+            f"{result.without_context} of {result.items} items have no context: they are scored by helpfulness and "
+            "logicality only, and longreward is the mean of these two.",
+        ]
+    for benchmark, measures_by_reward in result.published.items():
+        lines += ["", f"Measures of {benchmark}:", "", *_published_table(measures_by_reward)]
 
     rewards = [agreement.reward for agreement in overall]
     by_key = {(agreement.group, agreement.reward): agreement for agreement in result.agreements}
@@ -50,12 +63,21 @@ def render_markdown(result: BenchResult) -> str:
             f"Pairwise judging: of {result.comparisons} comparisons {result.undecided} are undecided (the two orders "
             "disagree, or neither is better) and count half."
         )
-    judge = result.judge_metrics
-    tokens = judge["prompt_tokens"] + judge["completion_tokens"]
-    lines.append(
-        f"Judge: {judge['calls']:,.0f} calls, {judge['ledger_hits']:,.0f} from the ledger, {tokens:,.0f} tokens."
-    )
+    if judge := result.judge_metrics:
+        tokens = judge["prompt_tokens"] + judge["completion_tokens"]
+        lines.append(
+            f"Judge: {judge['calls']:,.0f} calls, {judge['ledger_hits']:,.0f} from the ledger, {tokens:,.0f} tokens."
+        )
     return "\n".join(lines) + "\n"
+
+
+def _published_table(measures_by_reward: Mapping[str, Measures]) -> list[str]:
+    names = list(dict.fromkeys(name for measures in measures_by_reward.values() for name in measures))
+    rows = [f"| reward | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for reward, measures in measures_by_reward.items():
+        cells = (f"{measures[name]:.3f}" if name in measures else "–" for name in names)
+        rows.append(f"| {reward} | {' | '.join(cells)} |")
+    return rows
 
 
 def _pairwise_cell(agreement: Agreement) -> str:

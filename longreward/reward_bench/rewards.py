@@ -1,9 +1,12 @@
 """The rewards that the benchmark compares, each computed for all responses of labelled items.
 
-LongReward          with all four dimensions and without each of them, from one scoring
+LongReward          with all four dimensions, without each of them, and each alone, from one scoring
 pairwise judging    each response against each other in both orders; the reward is the share of comparisons won
 reward model        its score, on its own scale
 length only         the number of characters: a reward that is no better rewards length
+
+Helpfulness and logicality are judged from query and response alone. An item without a context is scored by these two
+only: their mean is its LongReward, and no request about a document is sent.
 """
 
 import asyncio
@@ -17,10 +20,11 @@ from longreward.errors import ConfigError
 from longreward.judge import Judge
 from longreward.pairs.config import SelectionConfig
 from longreward.pairs.pairwise import Comparison, PairwiseConfig, pairwise_pair
-from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Response, ScoredResponse
+from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Response, ScoredResponse, Verdict
 from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
-from longreward.reward.scorer import Scorer
+from longreward.reward.ratings import DimensionInput
+from longreward.reward.scorer import DIMENSION_JUDGES, Scorer
 from longreward.reward_bench.agreement import Rewards
 from longreward.reward_bench.items import Item, to_records
 from longreward.utils.concurrency import gather, with_progress
@@ -30,11 +34,35 @@ if TYPE_CHECKING:
 
 PAIRWISE = "pairwise judging"
 LENGTH = "length only"
-VARIANTS: Mapping[str, Mapping[Dimension, float]] = {"longreward": EQUAL_WEIGHTS} | {
-    f"without {dimension}": {**EQUAL_WEIGHTS, dimension: 0.0} for dimension in DIMENSIONS
+REWARD_MODEL = "reward model"
+VARIANTS: Mapping[str, Mapping[Dimension, float]] = {
+    "longreward": EQUAL_WEIGHTS,
+    **{f"without {dimension}": {**EQUAL_WEIGHTS, dimension: 0.0} for dimension in DIMENSIONS},
+    **{f"{dimension} only": {**dict.fromkeys(DIMENSIONS, 0.0), dimension: 1.0} for dimension in DIMENSIONS},
 }
-"""The weights of LongReward and of its ablations. A dimension with weight 0 may be unscored."""
+"""The weights of LongReward, of its ablations and of single dimensions. A dimension with weight 0 may be unscored."""
+WITHOUT_CONTEXT: tuple[Dimension, ...] = ("helpfulness", "logicality")
+"""The dimensions that need no document."""
+NO_CONTEXT = "the item has no context"
 MAX_ITEMS_IN_FLIGHT = 64  # keeps any judge busy, and their prompts fit into memory
+
+
+class LabelledItemScorer(Scorer):
+    """A scorer that judges responses to a query without a document by the dimensions that need none."""
+
+    async def _score_responses(
+        self, items: Sequence[DimensionInput], responses: Sequence[Response]
+    ) -> list[ScoredResponse]:
+        if items[0].document.text:
+            return await super()._score_responses(items, responses)
+
+        async def score(item: DimensionInput, response: Response) -> ScoredResponse:
+            judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in WITHOUT_CONTEXT)
+            verdicts = dict.fromkeys(DIMENSIONS, Verdict(score=None, reason=NO_CONTEXT))
+            verdicts |= dict(zip(WITHOUT_CONTEXT, judged, strict=True))
+            return ScoredResponse(response=response, verdicts=verdicts)
+
+        return await gather(map(score, items, responses))
 
 
 async def score_items(
@@ -45,27 +73,41 @@ async def score_items(
     ledger: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[tuple[ScoredResponse, ...]]:
-    """Return the four verdicts on every response, in the order of the items.
+    """Return the verdicts on every response, in the order of the items.
 
     `progress` receives the number of finished items; embeddings are cached beside `ledger` (None: in memory). Raises
     ConfigError for a strategy that leaves responses unscored, and the errors of the judge.
     """
     if config.strategy != "full":
         raise ConfigError("labelled items need every response's reward: set score.strategy to full")
-    async with Scorer(config, ledger=ledger) as scorer:
+    async with LabelledItemScorer(config, ledger=ledger) as scorer:
         scored = score_examples(judge, scorer, map(to_records, items), progress=progress)
         return [example.responses async for example in scored]
 
 
-def rewards_by_variant(scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rewards]]:
-    """Return the rewards of each variant; None where a dimension with a weight is unscored."""
+def rewards_by_variant(items: Sequence[Item], scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rewards]]:
+    """Return the rewards of each variant; None where a dimension with a weight is unscored.
+
+    If no item has a context, variants that differ only in dimensions of the document are left out.
+    """
+    if any(item.context for item in items):
+        variants = dict(VARIANTS)
+    else:
+        variants = {name: VARIANTS[name] for name in ("longreward", *(f"{name} only" for name in WITHOUT_CONTEXT))}
     return {
         name: [
-            [bounds[0] if (bounds := response.reward_bounds(weights)) else None for response in responses]
-            for responses in scored
+            [_reward(item, response, weights) for response in responses]
+            for item, responses in zip(items, scored, strict=True)
         ]
-        for name, weights in VARIANTS.items()
+        for name, weights in variants.items()
     }
+
+
+def _reward(item: Item, response: ScoredResponse, weights: Mapping[Dimension, float]) -> float | None:
+    if not item.context:
+        weights = {dimension: weights[dimension] * (dimension in WITHOUT_CONTEXT) for dimension in DIMENSIONS}
+    bounds = response.reward_bounds(weights) if any(weights.values()) else None
+    return bounds[0] if bounds else None
 
 
 def length_rewards(items: Sequence[Item]) -> list[Rewards]:

@@ -1,5 +1,7 @@
 """Agreement of rewards with labels, with values worked out by hand."""
 
+import dataclasses
+
 import pytest
 
 from longreward.errors import ConfigError
@@ -89,17 +91,44 @@ def scored(*scores):
 
 
 def test_rewards_by_variant():
-    rewards = rewards_by_variant([[scored(10.0, 8.0, 6.0, 4.0), scored(10.0, 8.0, None, 3.0)]])
+    rewards = rewards_by_variant([item(1, 0)], [[scored(10.0, 8.0, 6.0, 4.0), scored(10.0, 8.0, None, 3.0)]])
     assert rewards["longreward"] == [[7.0, None]]
     assert rewards["without helpfulness"] == [[6.0, None]]
     assert rewards["without faithfulness"] == [[pytest.approx(22 / 3), 7.0]]
-    assert list(rewards) == ["longreward", *(f"without {dimension}" for dimension in DIMENSIONS)]
+    assert rewards["completeness only"] == [[4.0, 3.0]]
+    assert rewards["faithfulness only"] == [[6.0, None]]
+    ablations = [f"without {dimension}" for dimension in DIMENSIONS]
+    assert list(rewards) == ["longreward", *ablations, *(f"{dimension} only" for dimension in DIMENSIONS)]
+
+
+def test_items_without_context_use_two_dimensions():
+    without = dataclasses.replace(item(1, 0), context="")
+    responses = [scored(10.0, 8.0, None, None), scored(5.0, None, None, None)]
+    assert rewards_by_variant([without], [responses]) == {
+        "longreward": [[9.0, None]],
+        "helpfulness only": [[10.0, 5.0]],
+        "logicality only": [[8.0, None]],
+    }
+    # Among items with a context, all variants are reported; those of a document have no value here.
+    rewards = rewards_by_variant([without, item(1, 0)], [responses, [scored(1.0, 2.0, 3.0, 4.0)] * 2])
+    assert rewards["without helpfulness"] == [[8.0, None], [3.0, 3.0]]
+    assert rewards["completeness only"] == [[None, None], [4.0, 4.0]]
+
+
+async def test_items_without_context_send_no_request_about_a_document():
+    without = dataclasses.replace(next(damaged_pairs(1)), context="")
+    async with open_judge(JudgeConfig(), ledger=None) as judge:
+        ((good, bad),) = await score_items(judge, ScoreConfig(), [without])
+        assert judge.metrics()["calls"] == 4
+    assert good.verdicts["helpfulness"].score is not None
+    assert (bad.verdicts["faithfulness"].score, bad.verdicts["faithfulness"].calls) == (None, 0)
+    assert bad.verdicts["completeness"].reason == "the item has no context"
 
 
 async def test_offline_judge_prefers_right_answers_to_damaged_ones():
     items = [*damaged_pairs(2), *damaged_lists(2)]
     async with open_judge(JudgeConfig(), ledger=None) as judge:
-        rewards = rewards_by_variant(await score_items(judge, ScoreConfig(), items))
+        rewards = rewards_by_variant(items, await score_items(judge, ScoreConfig(), items))
     agreements = {(row.reward, row.group): row for row in compute_agreements(items, rewards, INTERVALS)}
     assert agreements["longreward", "value changed"].accuracy.value == 1.0
     assert agreements["longreward", "list"].spearman.value > 0.9
