@@ -61,6 +61,15 @@ class LocalChatClient:
         self._fit = PromptFitter(policy.encoder, policy.window)
         self._lock = asyncio.Lock()
 
+    @property
+    def window(self) -> int:
+        """The maximum number of prompt and answer tokens together."""
+        return self._policy.window
+
+    def count_tokens(self, request: GenerationRequest) -> int:
+        """Return the tokens of the rendered prompt, without truncation."""
+        return self._fit.count_tokens(request)
+
     async def generate(
         self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
     ) -> list[Completion]:
@@ -111,6 +120,15 @@ class ServedChatClient:
         self._policy = policy
         self._fit = PromptFitter(policy.encoder, policy.window)
 
+    @property
+    def window(self) -> int:
+        """The maximum number of prompt and answer tokens together."""
+        return self._policy.window
+
+    def count_tokens(self, request: GenerationRequest) -> int:
+        """Return the tokens of the rendered prompt, without truncation."""
+        return self._fit.count_tokens(self._without_prefix(request))
+
     async def generate(
         self, requests: Sequence[GenerationRequest], *, on_progress: OnProgress = ignore_progress
     ) -> list[Completion]:
@@ -118,8 +136,17 @@ class ServedChatClient:
 
         Raises ServerUnavailable if a later attempt may succeed, otherwise PolicyError.
         """
+        requests = [self._without_prefix(request) for request in requests]
         prompts = [self._fit(request) for request in requests]
         return await gather_requests(self._policy, map(with_progress(self._generate, on_progress), requests, prompts))
+
+    def _without_prefix(self, request: GenerationRequest) -> GenerationRequest:
+        """Move the answer's prefix to the end of the last turn if the server renders the turns."""
+        if not (self._policy.client.chat and request.answer_prefix):
+            return request
+        *turns, last = request.messages
+        last = replace(last, content=last.content + request.answer_prefix)
+        return replace(request, messages=(*turns, last), answer_prefix="")
 
     async def _generate(self, request: GenerationRequest, prompt: "FittedPrompt") -> Completion:
         client, encoder = self._policy.client, self._policy.encoder
@@ -191,11 +218,11 @@ class PromptFitter:
             turns = (*turns[:-1], self._truncate(turns[-1], request.max_prompt_tokens))
         truncated = turns != request.messages
         turns = turns if self._has_system_role else merge_system_turn(turns)
-        ids = self._ids(turns, request.chat)
+        ids = self._ids(turns, request)
         max_prompt_tokens = self._window - min(request.max_new_tokens, max(self._window // ANSWER_WINDOW_SHARE, 1))
         if len(ids) > max_prompt_tokens:
             turns = self._truncate_longest(turns, max_prompt_tokens, request)
-            ids, truncated = self._ids(turns, request.chat), True
+            ids, truncated = self._ids(turns, request), True
         max_new_tokens = min(request.max_new_tokens, self._window - len(ids))
         # Benchmark scores can suffer from answers with less room than requested.
         if max_new_tokens < request.max_new_tokens and not self._warned:
@@ -207,17 +234,22 @@ class PromptFitter:
             )
         return FittedPrompt(turns, ids, max_new_tokens, truncated)
 
+    def count_tokens(self, request: GenerationRequest) -> int:
+        """Return the tokens of the rendered prompt, without truncation."""
+        turns = request.messages if self._has_system_role else merge_system_turn(request.messages)
+        return len(self._ids(turns, request))
+
     def _truncate_longest(
         self, turns: tuple[Message, ...], max_tokens: int, request: GenerationRequest
     ) -> tuple[Message, ...]:
         """Truncate the longest turn repeatedly until the conversation has at most `max_tokens` tokens."""
-        excess = initial_excess = len(self._ids(turns, request.chat)) - max_tokens
+        excess = initial_excess = len(self._ids(turns, request)) - max_tokens
         for _ in range(MAX_TRUNCATIONS):
             lengths = [self._encoder.count_tokens(turn.content) for turn in turns]
             longest = lengths.index(max(lengths))
             keep = max(lengths[longest] - excess, lengths[longest] // 4, 2)
             turns = (*turns[:longest], self._truncate(turns[longest], keep), *turns[longest + 1 :])
-            excess = len(self._ids(turns, request.chat)) - max_tokens
+            excess = len(self._ids(turns, request)) - max_tokens
             if excess <= 0:
                 return turns
         raise PolicyError(
@@ -234,11 +266,13 @@ class PromptFitter:
         half = max_tokens // 2
         return replace(turn, content=self._encoder.decode(ids[:half]) + self._encoder.decode(ids[len(ids) - half :]))
 
-    def _ids(self, turns: Sequence[Message], chat: bool) -> list[int]:
-        if not chat:
+    def _ids(self, turns: Sequence[Message], request: GenerationRequest) -> list[int]:
+        if not request.chat:
             [turn] = turns
-            return self._encoder.chat.encode_text(turn.content, add_special_tokens=True)
-        return self._encoder.conversation_ids([vars(turn) for turn in turns])
+            text = turn.content + request.answer_prefix
+            return self._encoder.chat.encode_text(text, add_special_tokens=True)
+        ids = self._encoder.conversation_ids([vars(turn) for turn in turns])
+        return ids + self._encoder.encode(request.answer_prefix) if request.answer_prefix else ids
 
 
 def merge_system_turn(turns: Sequence[Message]) -> tuple[Message, ...]:

@@ -1,12 +1,13 @@
 """Settings of the stage `benchmark`."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SetName
 from longreward.benchmarks.registry import BenchmarkName
+from longreward.benchmarks.ruler.tasks import CASES, LENGTHS, SEED, THRESHOLD, TaskName
 from longreward.benchmarks.types import LONGREWARD_TEMPERATURE
 from longreward.config import Config
 from longreward.evaluation.statistics import IntervalOptions
@@ -69,6 +70,31 @@ class MtBenchConfig(Config):
     13 of 30 are wrong (FastChat pull request 3158), otherwise the built-in ones."""
 
 
+class RulerConfig(Config):
+    """RULER: generated tasks of exact lengths."""
+
+    tasks: tuple[TaskName, ...] | None = Field(default=None, min_length=1)
+    """Tasks to run; null: all 13, without `qa_1` and `qa_2` if their files are missing."""
+
+    lengths: tuple[Annotated[int, Field(ge=128)], ...] = Field(default=LENGTHS, min_length=1)
+    """Tokens of prompt and answer together, each at most the model's window."""
+
+    cases: int = Field(default=CASES, ge=1)
+    """Cases for each task and length."""
+
+    threshold: float = Field(default=THRESHOLD, ge=0, le=100)
+    """The effective length is the largest up to which no mean score is below this (RULER: Llama 2 at 4,096 tokens)."""
+
+    chat_template: Literal["always", "never"] = "always"
+    """`never`: the model continues the prompt as it is, for a base model."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """Temperature of the answers (RULER: greedy)."""
+
+    seed: int = SEED
+    """Seed of the cases."""
+
+
 def _check_names(
     sets: tuple[SetName, ...] | None, allowed: Sequence[SetName], advice: str
 ) -> tuple[SetName, ...] | None:
@@ -98,6 +124,9 @@ class BenchmarkConfig(Config):
 
     factscore: FactScoreConfig = FactScoreConfig()
     """Settings of the benchmark `factscore`."""
+
+    ruler: RulerConfig = RulerConfig()
+    """Settings of the benchmark `ruler`."""
 
     mt_bench: MtBenchConfig = MtBenchConfig()
     """Settings of the benchmark `mt_bench`."""

@@ -14,22 +14,22 @@ def score_points(report: BenchmarkReport) -> list[Row]:
         for result in report.results
         for role, summary in result.summaries.items()
         for metric in summary.metrics
-        if metric.estimate is not None
+        if metric.estimate is not None and metric.is_score
     ]
 
 
 def length_points(report: BenchmarkReport) -> list[Row]:
-    """Return one point per case and model: its score and the tokens of its context."""
+    """Return one point per case and model, or per length and model: its score and the tokens of its context."""
     return [
         {
             "benchmark": result.name,
             "model": MODEL_LABELS.get(role, role),
-            "tokens": case.context_tokens,
-            "score": case.score,
+            "tokens": tokens,
+            "score": score,
         }
         for result in report.results
         for role, summary in result.summaries.items()
-        for case in summary.case_scores
+        for tokens, score in summary.curve or ((case.context_tokens, case.score) for case in summary.case_scores)
     ]
 
 

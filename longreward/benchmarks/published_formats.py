@@ -85,7 +85,7 @@ def read_string_constant(code: Path, variable: str, *, function: str | None = No
     if function is not None:
         functions = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == function)
         body = next((node.body for node in functions), [])
-    for node in body:
+    for node in ast.walk(ast.Module(body, [])):  # level by level
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))) if name == variable:
                 return text

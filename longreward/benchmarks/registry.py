@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from longreward.benchmarks.types import Benchmark
 
-BenchmarkName = Literal["longbench_chat", "longbench", "longbench_official", "mt_bench", "alpaca_eval", "factscore"]
+BenchmarkName = Literal[
+    "longbench_chat", "longbench", "longbench_official", "mt_bench", "alpaca_eval", "factscore", "ruler"
+]
 
 
 def benchmark_class(name: BenchmarkName) -> type[Benchmark[Any]]:
@@ -38,3 +40,7 @@ def benchmark_class(name: BenchmarkName) -> type[Benchmark[Any]]:
             from longreward.benchmarks.factscore import FactScore
 
             return FactScore
+        case "ruler":
+            from longreward.benchmarks.ruler.benchmark import Ruler
+
+            return Ruler

@@ -55,6 +55,9 @@ class GenerationRequest:
     """A longer last turn is truncated in the middle: its first and last halves remain."""
     chat: bool = True
     """False: the model continues the text of the only turn as it is, without its chat template."""
+    answer_prefix: str = ""
+    """The text that the model's turn starts with. A server that renders prompts itself gets it at the end of the last
+    turn instead."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,15 @@ class ChatClient(Protocol):
     @property
     def name(self) -> str:
         """The model's name in files and tables."""
+        ...
+
+    @property
+    def window(self) -> int:
+        """The maximum number of prompt and answer tokens together."""
+        ...
+
+    def count_tokens(self, request: GenerationRequest) -> int:
+        """Return the tokens of the rendered prompt, without truncation."""
         ...
 
     async def generate(
@@ -184,6 +196,7 @@ class Metric:
     estimate: Estimate | None
     cases: int
     unscored: int  # verdicts without a value
+    is_score: bool = True  # False: on another scale than the scores, such as a length; not in plots
 
 
 @dataclass(frozen=True)
@@ -204,6 +217,9 @@ class Summary:
     metrics: tuple[Metric, ...]
     case_scores: tuple[CaseScore, ...]
     ratings: tuple[float, ...]  # of all verdicts with a value, on the judge's scale
+    curve: tuple[tuple[int, float], ...] = ()
+    """Mean score by the tokens of the context, if a benchmark has several cases of each length; plotted instead of the
+    cases."""
 
     def to_dict(self) -> dict[str, float]:
         """Return the metrics as logged: `mt_bench/score`, `mt_bench/score/unscored`."""

@@ -192,3 +192,16 @@ async def test_cancelled_client_stops_model(policy, steps):
     finally:
         hook.remove()
     assert len(steps) == passes < 10
+
+
+def test_answer_prefix_follows_rendered_prompt(policy):
+    fit = PromptFitter(policy.encoder, policy.window)
+    request = make_request(0, length=8)
+    prefixed = replace(request, answer_prefix=" anna was")
+    assert fit(prefixed).ids == [*fit(request).ids, *policy.encoder.encode(" anna was")]
+    assert fit.count_tokens(prefixed) == fit.count_tokens(request) + 2
+    bare = replace(prefixed, messages=request.messages[-1:], chat=False)
+    assert policy.encoder.decode(fit(bare).ids).endswith(request.messages[-1].content + " anna was")
+    long = replace(make_request(0, length=100), answer_prefix=" anna was", max_prompt_tokens=50)
+    assert fit.count_tokens(long) > len(fit(long).ids)
+    assert fit(long).ids[-2:] == policy.encoder.encode(" anna was")

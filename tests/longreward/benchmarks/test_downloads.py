@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -82,9 +83,12 @@ def fetch_all(folder: Path, table: Path, **options: Any) -> dict[str, FetchResul
 
 def test_all_addresses_in_table_pinned() -> None:
     sources = read_sources()
-    assert {source.benchmark for source in sources} == {"mt_bench", "longbench_chat", "longbench", "alpaca_eval"}
+    assert {source.benchmark for source in sources} == {
+        *("mt_bench", "longbench_chat", "longbench", "alpaca_eval", "ruler")
+    }
     for address in (address for source in sources for address in source.addresses):
-        assert address.startswith(("https://raw.githubusercontent.com/", "https://huggingface.co/datasets/"))
+        if not address.endswith("/SQuAD-explorer/dataset/dev-v2.0.json"):  # its publisher has no older versions
+            assert re.match(r"https://((raw|media)\.githubusercontent\.com|huggingface\.co/datasets)/", address)
         assert not any(f"/{branch}/" in address for branch in ("main", "master", "HEAD"))
     assert [len(source.files) for source in sources if source.name == "data.zip"] == [21 + 13]
 

@@ -125,3 +125,18 @@ async def test_server_that_dies_is_unavailable(tiny_policy, policy_server):
     async with served(tiny_policy, server) as policy:
         with pytest.raises(ServerUnavailable, match="no connection"):
             await open_chat_client(policy, "sft").generate(REQUESTS)
+
+
+async def test_answer_prefix_at_end_of_ids_or_of_last_message(tiny_policy, policy_server):
+    request = GenerationRequest("83", (Message("user", "who ?"),), 0.0, 8, answer_prefix=" anna was")
+    for prompt in ("ids", "chat"):
+        server = policy_server()
+        async with served(tiny_policy, server, prompt=prompt) as policy:
+            client = open_chat_client(policy, "sft")
+            [completion] = await client.generate([request])
+            assert completion.prompt_tokens == client.count_tokens(request)
+            [body] = server.prompts
+            if prompt == "ids":
+                assert body["prompt"] == PromptFitter(policy.encoder, policy.window)(request).ids
+            else:
+                assert body["messages"] == [{"role": "user", "content": "who ? anna was"}]

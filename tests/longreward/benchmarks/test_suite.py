@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from longreward.benchmarks.config import BenchmarkConfig
+from longreward.benchmarks.config import BenchmarkConfig, RulerConfig
 from longreward.benchmarks.mt_bench.benchmark import TOY
 from longreward.benchmarks.registry import BenchmarkName, benchmark_class
 from longreward.benchmarks.suite import open_benchmark, open_benchmarks
@@ -13,11 +13,19 @@ from longreward.params import read_params
 
 
 def test_benchmarks_in_configured_order_with_builtin_data_by_default():
-    config = BenchmarkConfig(run=tuple(reversed(get_args(BenchmarkName))))
+    config = BenchmarkConfig(run=tuple(reversed(get_args(BenchmarkName))), ruler=RulerConfig(lengths=(512,), cases=1))
     benchmarks = open_benchmarks(config)
     names = [benchmark.name for benchmark in benchmarks]
-    assert names == ["factscore", "alpaca_eval", "mt_bench", "longbench_official", "longbench", "longbench_chat"]
-    assert [len(benchmark.cases) for benchmark in benchmarks] == [8, 16, 16, 24, 12, 12]
+    assert names == [
+        "ruler",
+        "factscore",
+        "alpaca_eval",
+        "mt_bench",
+        "longbench_official",
+        "longbench",
+        "longbench_chat",
+    ]
+    assert [len(benchmark.cases) for benchmark in benchmarks] == [11, 8, 16, 16, 24, 12, 12]
     assert not any(benchmark.official for benchmark in benchmarks)
 
 
