@@ -17,9 +17,10 @@ from longreward.pairs.methods import SIMPLE_METHODS, require_decided
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
 from longreward.pairs.selection import make_pairs
-from longreward.pairs.srm import RankedResponses, load_reward_model, srm_pair
+from longreward.pairs.srm import srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
 from longreward.records import PreferencePair
+from longreward.reward.reward_model import RankedResponses, load_reward_model
 from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.shards import OnProgress, run_in_shards

@@ -22,7 +22,8 @@ from longreward.models.chat_encoding import ChatEncoder
 from longreward.models.compatibility import load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import fingerprint
-from longreward.pairs.srm import TinyRewardConfig, render_input
+from longreward.pairs.srm import TinyRewardConfig
+from longreward.reward.reward_model import render_input
 
 WINDOW = 512  # far more tokens than a short preference has
 RECIPE_VERSION = 2  # increase it if the data or the training changes, so that no older model is reused

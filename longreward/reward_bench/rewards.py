@@ -30,7 +30,8 @@ from longreward.reward_bench.items import Item, to_records
 from longreward.utils.concurrency import gather, with_progress
 
 if TYPE_CHECKING:
-    from longreward.pairs.srm import RewardModel, SrmConfig
+    from longreward.pairs.srm import SrmConfig
+    from longreward.reward.reward_model import RewardModel
 
 PAIRWISE = "pairwise judging"
 LENGTH = "length only"
@@ -188,8 +189,8 @@ def open_reward_model(config: "SrmConfig", name: str, *, state: Path) -> "Reward
 
     PolicyError where it cannot be loaded or is not a reward model.
     """
-    from longreward.pairs.srm import load_reward_model
     from longreward.pairs.tiny_reward_model import tiny_reward_model
+    from longreward.reward.reward_model import load_reward_model
 
     if name:
         config = config.model_copy(update={"model": name})
