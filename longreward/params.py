@@ -1,4 +1,4 @@
-"""`params.yaml`, read once and parsed strictly: one section for each stage, and five that several stages share."""
+"""`params.yaml`, read once and parsed strictly: a section for each stage, five that several share, and `distill`."""
 
 import difflib
 import json
@@ -24,10 +24,12 @@ from longreward.models.server_config import ServerConfig
 from longreward.pairs.methods import PairConfig
 from longreward.reward.config import ScoreConfig
 from longreward.synthesis.config import SynthesizeConfig
+from longreward.training.distill import DistillConfig
 from longreward.training.dpo import TrainConfig
 from longreward.training.sft import SftConfig
 
 SHARED_SECTIONS = ("policy", "server", "judge", "prices", "workers")
+COMMAND_SECTIONS = ("distill",)
 # Settings that change no record, only speed, limits and when a stage stops.
 RUNTIME_SETTINGS: Mapping[str, frozenset[str]] = {
     "judge": frozenset(
@@ -88,7 +90,7 @@ def check_workers_installed(config: WorkersConfig) -> None:
 
 
 class Params(Config):
-    """All settings of a run. A section has the name of its stage, except for SHARED_SECTIONS."""
+    """All settings of a run. A section has the name of its stage, except for SHARED_SECTIONS and COMMAND_SECTIONS."""
 
     policy: PolicyConfig = PolicyConfig(base_model="models/tiny-base")
     server: ServerConfig = ServerConfig()
@@ -104,6 +106,7 @@ class Params(Config):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     benchmark: BenchmarkConfig = BenchmarkConfig()
+    distill: DistillConfig = DistillConfig()
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -165,7 +168,7 @@ def without_runtime_settings(settings: Mapping[str, Mapping[str, Any]]) -> dict[
 
 def stage_names() -> tuple[str, ...]:
     """Return the stages in the order of the pipeline."""
-    return tuple(name for name in Params.model_fields if name not in SHARED_SECTIONS)
+    return tuple(name for name in Params.model_fields if name not in (*SHARED_SECTIONS, *COMMAND_SECTIONS))
 
 
 def preset_names() -> tuple[str, ...]:

@@ -149,10 +149,12 @@ class Verdict(JudgeUsage):
 
 
 class ScoredResponse(Record):
-    """A response with one verdict per dimension."""
+    """A response with one verdict per dimension, or with the reward of a reward model."""
 
     response: Response
     verdicts: dict[Dimension, Verdict]
+    model_reward: float | None = None
+    """The reward of a reward model, on its own scale, in place of verdicts."""
 
     @property
     def complete(self) -> bool:
@@ -161,12 +163,19 @@ class ScoredResponse(Record):
 
     @property
     def reward(self) -> float | None:
-        """The mean of the scores, 0 to 10 (paper, section 3.1); None unless every dimension has a score."""
+        """The mean of the scores, 0 to 10 (paper, section 3.1); None unless every dimension has a score.
+
+        With a reward model, its reward.
+        """
+        if self.model_reward is not None:
+            return self.model_reward
         bounds = self.reward_bounds()
         return bounds[0] if bounds is not None and self.complete else None
 
     def reward_bounds(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> Bounds | None:
         """Bounds of the weighted mean of the scores; None if a dimension with a weight is unscored."""
+        if self.model_reward is not None:
+            return self.model_reward, self.model_reward
         return weighted_bounds({d: verdict.score_bounds for d, verdict in self.verdicts.items()}, weights)
 
 

@@ -41,6 +41,23 @@ def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def save_classifier(save_tiny_policy: Callable[..., Path]) -> Callable[..., Path]:
+    """Return `save_classifier(folder, labels=1, template=…)`: the tiny policy's body under a head for classes."""
+
+    def save(folder: Path, *, labels: int = 1, **options: Any) -> Path:
+        import torch
+        from transformers import AutoConfig, AutoModelForSequenceClassification
+
+        save_tiny_policy(folder, **options)
+        torch.manual_seed(0)
+        config = AutoConfig.from_pretrained(folder, num_labels=labels)
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Start a Prefect server for the session and return its address; it ends with this process."""
     # Imported late: most tests do not need Prefect, whose import takes seconds.

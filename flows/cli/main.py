@@ -11,6 +11,7 @@ from longreward.errors import LongRewardError, UsageError
 from longreward.flows.cli import (
     benchmarks,
     compare,
+    distill,
     doctor,
     init,
     judge_check,
@@ -41,6 +42,7 @@ COMMANDS = (
     judge_check,
     review,
     reward_bench,
+    distill,
     ledger,
     preflight,
     benchmarks,

@@ -11,6 +11,7 @@ from longreward.evaluation.config import Measure
 from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse
 
 GREEDY = "greedy"
+MAX_GOLD_REWARD = 10.0
 GoldMeasures = Callable[[str, str], Mapping[Measure, float] | None]
 """Maps (example id, answer) to recall, share of unsupported claims and exactness; None for an unknown example."""
 
@@ -65,6 +66,14 @@ def load_gold_measures(path: Path) -> GoldMeasures:
         return {"recall": result.recall, "unsupported": result.unsupported, "exact": float(result.exact)}
 
     return measure
+
+
+def gold_reward(measures: Mapping[Measure, float]) -> float:
+    """Return recall times the share of supported claims, from 0 to 10.
+
+    A product, so that a response without any fact of the question never wins by claiming nothing.
+    """
+    return MAX_GOLD_REWARD * measures["recall"] * (1 - measures["unsupported"])
 
 
 def measure_answers(

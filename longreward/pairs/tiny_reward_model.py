@@ -23,7 +23,7 @@ from longreward.models.compatibility import load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import fingerprint
 from longreward.pairs.srm import TinyRewardConfig
-from longreward.reward.reward_model import render_input
+from longreward.reward.reward_model_input import InputEncoder
 
 WINDOW = 512  # far more tokens than a short preference has
 RECIPE_VERSION = 2  # increase it if the data or the training changes, so that no older model is reused
@@ -101,10 +101,10 @@ def _train(config: TinyRewardConfig, base: Path, out: Path) -> None:
 
 def preferences(tokenizer: Any, count: int) -> list[dict[str, list[int]]]:
     """Return the built-in short preferences as rows for RewardTrainer, tokenized like responses at inference."""
-    encoder = ChatEncoder(tokenizer)
+    encoder = InputEncoder(ChatEncoder(tokenizer), WINDOW)
 
     def ids(query: str, response: str) -> list[int]:
-        token_ids, _ = render_input(encoder, context="", query=query, response=response, window=WINDOW)
+        token_ids, _ = encoder.encode(context="", query=query, response=response)
         return token_ids or []
 
     return [

@@ -78,9 +78,10 @@ class Bm25Index(RankingIndex):
 
     async def rank(self, statements: Sequence[str], query: str = "") -> list[list[int]]:
         """Return, for each statement, the numbers of the chunks that share a term with it or with `query`."""
-        return await asyncio.to_thread(self._rank, statements, query)
+        return await asyncio.to_thread(self.rank_statements, statements, query)
 
-    def _rank(self, statements: Sequence[str], query: str) -> list[list[int]]:
+    def rank_statements(self, statements: Sequence[str], query: str = "") -> list[list[int]]:
+        """Return what `rank` returns, in the calling thread."""
         query_ids = self._term_ids(query) if self._query_weight else []
         query_scores = self._scores(query_ids)
         rankings = []

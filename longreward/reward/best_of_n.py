@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from longreward.models.policy import Policy
     from longreward.models.sampling import SampleConfig
     from longreward.models.served_policy import ServedPolicy
+    from longreward.reward.reward_model import RewardModel
 
     AnyPolicy: TypeAlias = Policy | ServedPolicy
 
@@ -39,12 +40,13 @@ async def abest_of_n(
     responses: Sequence[Response | str] | None = None,
     policy: "AnyPolicy | None" = None,
     sampling: "SampleConfig | None" = None,
-    reward: LongReward | None = None,
+    reward: "LongReward | RewardModel | None" = None,
 ) -> tuple[ScoredResponse, ...]:
     """Return the scored responses, best first: `responses`, or `sampling.n` responses sampled from `policy`.
 
     `policy` is a loaded model (`load_policy`) or a served one (`served_policy`). `sampling` defaults to the paper's
-    settings (10 responses at temperature 1), `reward` to the offline judge without a ledger.
+    settings (10 responses at temperature 1), `reward` to the offline judge without a ledger. A reward model
+    (`load_reward_model`) gives rewards without verdicts, on its own scale.
 
     Equal rewards keep the order of the responses; unscored responses come last. With `strategy: adaptive` only the
     first rank is certain. Raises ConfigError unless exactly one of responses and policy is given, PolicyError if the

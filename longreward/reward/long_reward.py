@@ -70,13 +70,13 @@ class LongReward:
     async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
         """Score several responses to one example, whose document is processed once."""
         async with self._open_judge() as judge, self._open_scorer() as scorer:
-            return await scorer.score(judge, example, _to_records(example, responses))
+            return await scorer.score(judge, example, to_records(example, responses))
 
     async def ascore_examples(
         self, examples: Iterable[tuple[Example, Sequence[Response | str]]]
     ) -> list[ScoredExample]:
         """Score many examples with their responses, `config.prompts_at_once` concurrently; results in input order."""
-        items = ((example, _to_records(example, responses)) for example, responses in examples)
+        items = ((example, to_records(example, responses)) for example, responses in examples)
         async with self._open_judge() as judge, self._open_scorer() as scorer:
             return [scored async for scored in score_examples(judge, scorer, items)]
 
@@ -110,7 +110,8 @@ class LongReward:
                 yield Judge.from_model(self._judge, ledger=ledger)
 
 
-def _to_records(example: Example, responses: Sequence[Response | str]) -> list[Response]:
+def to_records(example: Example, responses: Sequence[Response | str]) -> list[Response]:
+    """Return the responses as records with ids."""
     return [
         Response(id=f"{example.id}-{n}", example_id=example.id, query=example.query, text=response)
         if isinstance(response, str)

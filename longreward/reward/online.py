@@ -21,13 +21,16 @@ from longreward.reward.long_reward import LongReward
 
 if TYPE_CHECKING:
     from longreward.models.policy import PolicyTokenizer
+    from longreward.reward.reward_model import RewardModel
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 """The generated text, or the messages of a conversation, of which the last one's content counts."""
 
 
 class OnlineReward:
-    """Returns the reward of each completion, 0 to 10, or None if a dimension has no score.
+    """Returns the reward of each completion: 0 to 10, or None if a dimension has no score.
+
+    A reward model (`load_reward_model`) in place of a LongReward gives rewards on its own scale, without dimensions.
 
     Completions to one prompt share the extracts of its document, equal completions are judged once, and with a ledger
     no request is ever repeated. `context` and `query` name the columns with the document and the query. The trainer
@@ -37,9 +40,14 @@ class OnlineReward:
 
     __name__ = "longreward"  # the name in TRL's logs
 
-    def __init__(self, reward: LongReward | None = None, *, context: str = "context", query: str = "query") -> None:
+    def __init__(
+        self, reward: "LongReward | RewardModel | None" = None, *, context: str = "context", query: str = "query"
+    ) -> None:
         self._reward = reward or LongReward()
-        self._reward.check_immediate("an online reward")
+        if isinstance(self._reward, LongReward):
+            self._reward.check_immediate("an online reward")
+        else:
+            self.__name__ = "reward_model"
         self._columns = (context, query)
 
     async def __call__(
@@ -68,14 +76,14 @@ class OnlineReward:
             by_index |= zip(indices, scored.responses, strict=True)
         responses = [by_index[index] for index in range(len(completions))]
         for dimension in DIMENSIONS:
-            scores = [scored.verdicts[dimension].score for scored in responses]
+            scores = [scored.verdicts[dimension].score for scored in responses if scored.verdicts]
             available = [score for score in scores if score is not None]
-            if log_extra is not None:
+            if log_extra is not None and scores:
                 log_extra(dimension, scores)
             if log_metric is not None and available:
                 log_metric(f"longreward/{dimension}", sum(available) / len(available))
         if log_metric is not None:
-            log_metric("longreward/unscored", sum(scored.reward is None for scored in responses) / len(responses))
+            log_metric(f"{self.__name__}/unscored", sum(scored.reward is None for scored in responses) / len(responses))
         return [scored.reward for scored in responses]
 
     def _column(self, name: str, columns: Mapping[str, Any], count: int) -> list[str]:

@@ -3,36 +3,39 @@
     model = load_reward_model(RewardModelConfig(model="org/reward-model@revision"))
     model.rank([(example, responses)])   # [RankedResponses("11", rewards=(ResponseReward("11-0", -1.25), …))]
 
-The model reads the document, the query and the response: with its chat template as user and assistant messages, without
-one joined by blank lines. If that exceeds the window, the document keeps its first and last halves; query and response
-stay complete. Special tokens in any of the three are read as ordinary text.
+`reward_model_input.py` describes the input. The model runs in this process, or at a server (`reward_model_server.py`).
 """
 
+import asyncio
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longreward.config import Config
-from longreward.errors import PolicyError
+from longreward.errors import PolicyError, ServerRefused, ServerUnavailable
 from longreward.models.chat_encoding import ChatEncoder
 from longreward.models.compatibility import check_missing_weights, load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
 from longreward.models.policy import WINDOW_FIELDS
-from longreward.records import Example, Response
-from longreward.utils.token_spans import keep_ends
+from longreward.records import Example, Extraction, Response, ScoredResponse
+from longreward.reward.long_reward import to_records
+from longreward.reward.reward_model_input import DocumentPart, InputEncoder
+from longreward.reward.reward_model_server import RewardModelServer
+from longreward.reward.scorer import ScoredExample
+from longreward.utils.endpoints import BaseUrl, KeyVariable
 
 if TYPE_CHECKING:
     import torch
 
 TOO_LONG = "query and response are longer than the window"
 NOT_FINITE = "the reward is not a finite number"
+INPUT_KEY = "longreward_input"  # in config.json: the window and the part of documents that a model was trained with
 UNLIMITED = 10**9  # tokenizers without a limit report a number of thirty digits as model_max_length
 
 
@@ -50,11 +53,30 @@ class RewardModelConfig(Config):
     window: int | None = Field(default=None, ge=16)
     """Maximum tokens of query, response and context together; null: the limit in the model's config."""
     batch_size: int = Field(default=8, ge=1)
-    """Responses per forward pass; they are sorted by length."""
+    """Responses per forward pass or request; they are sorted by length."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights in memory; auto: as saved."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: the first GPU if there is one."""
+    document: DocumentPart | None = None
+    """What remains of a document that exceeds the window: its first and last halves (ends), or the chunks that share
+    most terms with query and response (extracts); null: as the model was trained by `longreward distill`, else ends."""
+    url: BaseUrl | None = None
+    """A vLLM server of this model, such as `http://localhost:8000`, or one of its endpoints: `/classify` (default) or
+    `/pooling`. It receives token ids, so that `model` must name its folder or hub id, of which config and tokenizer are
+    read. null: the model runs in this process."""
+    api_key_env: KeyVariable | None = None
+    """The environment variable with the server's API key; null: no key is sent."""
+    max_concurrency: int = Field(default=4, ge=1, le=1000)
+    """Concurrent requests to the server, of batch_size responses each."""
+    timeout_s: float = Field(default=120.0, gt=0, allow_inf_nan=False)
+    """Seconds without a byte from the server after which a request fails; failed requests are repeated."""
+
+    @model_validator(mode="after")
+    def _server_needs_tokenizer(self) -> Self:
+        if self.url is not None and self.model is None:
+            raise ValueError(f"url is {self.url}, and model names no tokenizer: set model to the folder or hub id")
+        return self
 
 
 @dataclass(frozen=True)
@@ -77,21 +99,51 @@ class RankedResponses:
     rewards: tuple[ResponseReward, ...]
 
 
-@dataclass(frozen=True)
-class RewardModel:
-    """A loaded reward model; `name` includes its revision."""
+class RewardBackend(Protocol):
+    """Where the model runs."""
 
-    name: str
+    def rewards(self, batches: Sequence[Sequence[list[int]]]) -> Iterator[list[float]]:
+        """Yield the rewards of each batch of token ids, in order."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in this process; inputs are padded on the right."""
+
     model: Any
-    tokenizer: Any
-    window: int
-    batch_size: int
+    padding: int
+    """The token id by which transformers finds the last token of an input, where the reward is read."""
     device: "torch.device"
 
-    @cached_property
-    def encoder(self) -> ChatEncoder:
-        """The tokenizer with its chat template."""
-        return ChatEncoder(self.tokenizer)
+    def rewards(self, batches: Sequence[Sequence[list[int]]]) -> Iterator[list[float]]:
+        import torch
+
+        for rows in batches:
+            longest = max(map(len, rows))
+            padded = [row + [self.padding] * (longest - len(row)) for row in rows]
+            mask = [[1] * len(row) + [0] * (longest - len(row)) for row in rows]
+            ids, attended = (torch.tensor(values, device=self.device) for values in (padded, mask))
+            with torch.inference_mode():
+                logits = self.model(input_ids=ids, attention_mask=attended).logits
+            yield [float(value) for value in logits.float().squeeze(-1)]
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A reward model; `name` includes its revision.
+
+    `best_of_n` and `OnlineReward` take it in place of a LongReward.
+    """
+
+    name: str
+    encoder: InputEncoder
+    backend: RewardBackend
+    batch_size: int
+
+    @property
+    def window(self) -> int:
+        """Maximum tokens of an input."""
+        return self.encoder.window
 
     def rank(
         self,
@@ -104,16 +156,16 @@ class RewardModel:
         inputs: dict[tuple[str, str], tuple[list[int] | None, bool]] = {}
         for example, responses in items:
             for text in dict.fromkeys(response.text for response in responses):
-                inputs[example.id, text] = render_input(
-                    self.encoder, context=example.context, query=example.query, response=text, window=self.window
+                inputs[example.id, text] = self.encoder.encode(
+                    context=example.context, query=example.query, response=text
                 )
         # Padding is expensive, so texts of similar length share a batch.
         fitting = [(key, ids) for key, (ids, _) in inputs.items() if ids is not None]
         fitting.sort(key=lambda item: len(item[1]), reverse=True)  # longest first: running out of memory shows at once
+        batches = [fitting[start : start + self.batch_size] for start in range(0, len(fitting), self.batch_size)]
         values: dict[tuple[str, str], float] = {}
-        for start in range(0, len(fitting), self.batch_size):
-            batch = fitting[start : start + self.batch_size]
-            rewards = self._forward([ids for _, ids in batch])
+        all_rewards = self.backend.rewards([[ids for _, ids in batch] for batch in batches])
+        for batch, rewards in zip(batches, all_rewards, strict=True):
             values |= {key: value for (key, _), value in zip(batch, rewards, strict=True)}
             progress(len(values), len(fitting))
 
@@ -131,67 +183,46 @@ class RewardModel:
             for example, responses in items
         ]
 
-    def _forward(self, rows: list[list[int]]) -> list[float]:
-        """Return one reward per row of token ids; rows are padded on the right."""
-        import torch
+    async def ascore_examples(
+        self, examples: Iterable[tuple[Example, Sequence[Response | str]]]
+    ) -> list[ScoredExample]:
+        """Return the responses with their rewards as `model_reward`, without verdicts; results in input order."""
+        items = [(example, to_records(example, responses)) for example, responses in examples]
+        ranked = await asyncio.to_thread(self.rank, items)  # computing blocks
+        return [
+            ScoredExample(
+                Extraction(example_id=example.id, query=example.query, extracts=()),
+                tuple(
+                    ScoredResponse(response=response, verdicts={}, model_reward=reward.reward)
+                    for response, reward in zip(responses, rewards.rewards, strict=True)
+                ),
+            )
+            for (example, responses), rewards in zip(items, ranked, strict=True)
+        ]
 
-        longest, padding = max(map(len, rows)), self.tokenizer.pad_token_id
-        ids = torch.tensor([row + [padding] * (longest - len(row)) for row in rows], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
-        # Attention masks padding, but the reward is read at the last token before the padding (pad_token_id).
-        with torch.inference_mode():
-            return [float(value) for value in self.model(input_ids=ids, attention_mask=mask).logits.float().squeeze(-1)]
-
-
-def render_input(
-    encoder: ChatEncoder, *, context: str, query: str, response: str, window: int
-) -> tuple[list[int] | None, bool]:
-    """Tokenize the input and shorten the document until it fits.
-
-    Returns the token ids, or None if query and response alone exceed the window, and whether the document was
-    shortened. Raises PolicyError if the chat template rejects the messages or the tokenizer gives no offsets.
-    """
-    ids = _encode(encoder, context, query, response)
-    if len(ids) <= window:
-        return ids, False
-    tokenizer = encoder.tokenizer
-    if not tokenizer.is_fast:
-        raise PolicyError(
-            f"{tokenizer.name_or_path}: its tokenizer is not a fast one and gives no token offsets, so that no "
-            "document can be shortened to the window; choose another reward model"
-        )
-    spans = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    context_tokens = len(spans)
-    # Repeated, because the tokens of the parts may merge or split where the document is cut.
-    while len(ids) > window and context_tokens > 0:
-        context_tokens = max(0, context_tokens - (len(ids) - window))
-        ids = _encode(encoder, keep_ends(context, spans, context_tokens), query, response)
-    return (ids if len(ids) <= window else None), True
-
-
-def _encode(encoder: ChatEncoder, context: str, query: str, response: str) -> list[int]:
-    prompt = f"{context}\n\n{query}" if context else query
-    if not encoder.tokenizer.chat_template:
-        return encoder.encode_text(f"{prompt}\n\n{response}", add_special_tokens=True)
-    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    return encoder.encode_messages(messages, add_generation_prompt=False)
+    async def ascore_responses(self, example: Example, responses: Sequence[Response | str]) -> ScoredExample:
+        """Return the responses to one example with their rewards."""
+        [scored] = await self.ascore_examples([(example, responses)])
+        return scored
 
 
 def load_reward_model(config: RewardModelConfig, path: str | Path | None = None) -> RewardModel:
-    """Load `path` (None: `config.model`); PolicyError if it is not a reward model or cannot be loaded."""
+    """Load `path` (None: `config.model`), or connect to `config.url`.
+
+    PolicyError if it is not a reward model or cannot be loaded, ServerUnavailable or ServerRefused of a server.
+    """
+    name = str(path or config.model)
     try:
-        return _load(config, str(path or config.model))
+        return _open(config, name)
+    except (ServerUnavailable, ServerRefused):
+        raise
     except PolicyError as error:
         raise PolicyError(f"pair.srm.model: {error}") from error
 
 
-def _load(config: RewardModelConfig, name: str) -> RewardModel:
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils import logging
+def _open(config: RewardModelConfig, name: str) -> RewardModel:
+    from transformers import AutoConfig, AutoTokenizer
 
-    if not sys.stderr.isatty():
-        logging.disable_progress_bar()
     # Files are located and read like those of a policy.
     files = PolicyConfig(base_model=name, revision=config.revision, trust_remote_code=config.trust_remote_code)
     with load_errors("config", name, files):
@@ -203,6 +234,47 @@ def _load(config: RewardModelConfig, name: str) -> RewardModel:
         )
     with load_errors("tokenizer", name, files):
         tokenizer = AutoTokenizer.from_pretrained(**pretrained_kwargs(files, name))
+    limits = [_model_window(model_config, tokenizer)]
+    backend: RewardBackend
+    if config.url is not None:
+        backend = RewardModelServer(
+            config.url,
+            key_env=config.api_key_env,
+            timeout_s=config.timeout_s,
+            max_concurrency=config.max_concurrency,
+        )
+        limits.append(backend.window)
+    else:
+        backend = _load_model(config, name, files, tokenizer)
+    saved = getattr(model_config, INPUT_KEY, {})  # of a distilled model
+    limits.append(saved.get("window"))
+    window = config.window or min((limit for limit in limits if limit), default=None)
+    if window is None:
+        raise PolicyError(f"{name}: its config has no maximum length; set pair.srm.window")
+    versioned_name = name
+    if not Path(name).is_dir() and "@" not in name:
+        revision = getattr(model_config, "_commit_hash", None) or config.revision
+        versioned_name = f"{name}@{revision}" if revision else name
+    encoder = InputEncoder(ChatEncoder(tokenizer), window, config.document or saved.get("document", "ends"))
+    return RewardModel(versioned_name, encoder, backend, config.batch_size)
+
+
+def _model_window(model_config: Any, tokenizer: Any) -> int | None:
+    # The smaller limit of config and tokenizer: some position embeddings (RoBERTa) count two positions that no text can
+    # use, which only the tokenizer knows.
+    values = (getattr(model_config.get_text_config(), field, None) for field in WINDOW_FIELDS)
+    config_limit = next((int(value) for value in values if value), None)
+    limits = [limit for limit in (config_limit, int(tokenizer.model_max_length)) if limit and limit < UNLIMITED]
+    return min(limits, default=None)
+
+
+def _load_model(config: RewardModelConfig, name: str, files: PolicyConfig, tokenizer: Any) -> LoadedModel:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     with load_errors("model", name, files):
         model, info = AutoModelForSequenceClassification.from_pretrained(
             **pretrained_kwargs(files, name), dtype=config.dtype, output_loading_info=True
@@ -212,18 +284,6 @@ def _load(config: RewardModelConfig, name: str) -> RewardModel:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise PolicyError(f"{name}: its tokenizer has neither pad_token nor eos_token for padding")
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # transformers finds the last token by it
-    # The smaller limit of config and tokenizer: some position embeddings (RoBERTa) count two positions that no text can
-    # use, which only the tokenizer knows.
-    values = (getattr(model_config.get_text_config(), field, None) for field in WINDOW_FIELDS)
-    config_limit = next((int(value) for value in values if value), None)
-    limits = [limit for limit in (config_limit, int(tokenizer.model_max_length)) if limit and limit < UNLIMITED]
-    window = config.window or min(limits, default=None)
-    if window is None:
-        raise PolicyError(f"{name}: its config has no maximum length; set pair.srm.window")
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-    versioned_name = name
-    if not Path(name).is_dir() and "@" not in name:
-        revision = getattr(model.config, "_commit_hash", None) or config.revision
-        versioned_name = f"{name}@{revision}" if revision else name
-    return RewardModel(versioned_name, model.to(device).eval(), tokenizer, window, config.batch_size, device)
+    return LoadedModel(model.to(device).eval(), tokenizer.pad_token_id, device)

@@ -39,7 +39,7 @@ from longreward.errors import ConfigError, DataError
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import GOLD_MEASURES
 from longreward.evaluation.example_metrics import measures_table, read_measures
-from longreward.evaluation.measures import AnswerMeasures, GoldMeasures, measure_answers
+from longreward.evaluation.measures import AnswerMeasures, GoldMeasures, gold_reward, measure_answers
 from longreward.evaluation.short_instructions import load_short_instructions, measure_short, short_answer_rows
 from longreward.judge import open_judge
 from longreward.models.policy import Policy, load_policy
@@ -58,7 +58,6 @@ from longreward.utils.jsonl import open_atomic, write_rows
 log = logging.getLogger(__name__)
 
 Sampled = tuple[Example, list[Response]]
-MAX_GOLD_REWARD = 10.0
 HELD_OUT_PREFIX = "heldout-"
 
 
@@ -187,12 +186,8 @@ class SeedRun:
         return select_by_reward(params.pair, example, ordered, rewards, method=GOLD, min_margin=params.pair.min_margin)
 
     def gold_reward(self, response: Response) -> float:
-        """Return recall times the share of supported claims, from 0 to 10.
-
-        A product, so that a response without any fact of the question never wins by claiming nothing.
-        """
-        measures = self._gold_measures(response)
-        return MAX_GOLD_REWARD * measures["recall"] * (1 - measures["unsupported"])
+        """Return the reward of a response by the gold facts, from 0 to 10."""
+        return gold_reward(self._gold_measures(response))
 
     def _gold_measures(self, response: Response) -> Mapping[Any, float]:
         measures = self.gold(response.example_id, response.text)

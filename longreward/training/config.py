@@ -1,4 +1,4 @@
-"""Settings that supervised fine-tuning and DPO share: optimizer, batch, lengths, checkpoints, LoRA, launcher."""
+"""Settings that trainings share: optimizer, batch, checkpoints, LoRA; of SFT and DPO also lengths and launcher."""
 
 import re
 from typing import Literal, Self
@@ -39,8 +39,8 @@ class LoraSettings(Config):
         return targets
 
 
-class TrainingSettings(Config):
-    """The settings of a training that do not depend on its loss."""
+class OptimizationSettings(Config):
+    """The settings of a training in one process that depend neither on its loss nor on its data."""
 
     learning_rate: float = Field(gt=0, le=1)
     """Peak learning rate of AdamW."""
@@ -52,10 +52,6 @@ class TrainingSettings(Config):
     """Examples or pairs in an update."""
     micro_batch: int = Field(default=1, ge=1)
     """How many of these pass the model at once; must divide batch_size."""
-    max_length: int | None = Field(default=None, ge=16)
-    """Most tokens of a prompt with its answer; null: the policy's window. Answers are never cut: see over_window."""
-    over_window: OverWindow = "refuse"
-    """For what does not fit: stop before the first step, or keep the first and last halves of the prompt."""
     scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "cosine"
     """How the learning rate decays after the warm-up."""
     warmup: float = Field(default=0.03, ge=0)
@@ -83,6 +79,21 @@ class TrainingSettings(Config):
     """Updates between checkpoints, from which a killed training resumes."""
     log_steps: int = Field(default=10, ge=1)
     """Updates between logged metrics, which are means over them."""
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Self:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size})")
+        return self
+
+
+class TrainingSettings(OptimizationSettings):
+    """The settings of SFT and DPO that do not depend on their loss."""
+
+    max_length: int | None = Field(default=None, ge=16)
+    """Most tokens of a prompt with its answer; null: the policy's window. Answers are never cut: see over_window."""
+    over_window: OverWindow = "refuse"
+    """For what does not fit: stop before the first step, or keep the first and last halves of the prompt."""
     launcher: Literal["none", "accelerate"] = "none"
     """none: one process. accelerate: several processes with one GPU each, which share the batch_size of an update;
     needs policy.device_map: null."""
@@ -94,9 +105,7 @@ class TrainingSettings(Config):
     for each GPU."""
 
     @model_validator(mode="after")
-    def _check_batch(self) -> Self:
-        if self.batch_size % self.micro_batch:
-            raise ValueError(f"micro_batch ({self.micro_batch}) must divide batch_size ({self.batch_size})")
+    def _check_processes(self) -> Self:
         if self.batch_size % (self.micro_batch * (self.processes or 1)):
             raise ValueError(
                 f"micro_batch x processes ({self.micro_batch} x {self.processes}) must divide batch_size "

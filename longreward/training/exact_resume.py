@@ -157,6 +157,8 @@ def text_lengths(trainer: Any) -> list[tuple[int, ...]]:
     rows = trainer.train_dataset
     if "input_ids" in rows.column_names:
         return [(tokens,) for tokens in token_counts(rows, "input_ids")]
+    if "prompt_ids" not in rows.column_names:  # of a reward model: two complete texts
+        return list(zip(token_counts(rows, "chosen_ids"), token_counts(rows, "rejected_ids"), strict=True))
     columns = (token_counts(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
     pairs = list(zip(*columns, strict=True))
     if PACKED_PAIRS in trainer.data_collator([rows[0]]):

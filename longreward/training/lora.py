@@ -10,7 +10,7 @@ from longreward.errors import PolicyError
 from longreward.training.config import ALL_LINEAR, LoraSettings
 
 
-def build_lora_config(lora: LoraSettings | None, model: Any) -> Any:
+def build_lora_config(lora: LoraSettings | None, model: Any, *, task: str = "CAUSAL_LM") -> Any:
     """Return PEFT's config of an adapter on `model`, or None where all weights are trained.
 
     PolicyError for a target or a module to save that the model does not have.
@@ -27,7 +27,7 @@ def build_lora_config(lora: LoraSettings | None, model: Any) -> Any:
         lora_dropout=lora.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         modules_to_save=list(lora.modules_to_save) or None,
-        task_type="CAUSAL_LM",
+        task_type=task,  # with SEQ_CLS, PEFT also trains and saves the head
     )
 
 

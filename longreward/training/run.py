@@ -19,7 +19,7 @@ from longreward.models.config import PolicyConfig
 from longreward.models.policy import Policy, load_policy
 from longreward.training.callbacks import MetricsCallback, StepProgress, handle_sigterm
 from longreward.training.checkpoints import checkpoint_step, latest_checkpoint, publish_model, training_key
-from longreward.training.config import TrainingSettings
+from longreward.training.config import OptimizationSettings, TrainingSettings
 from longreward.training.distributed import is_main_process
 from longreward.training.error_advice import actionable_error
 from longreward.training.estimate.memory import check_fits
@@ -85,7 +85,14 @@ def prepare_training(
         tokens=estimate.data.stats.longest,
         full=settings.lora is None,
     )
-    arguments = trainer_arguments(settings, policy, state=state, max_length=estimate.data.stats.limit, bf16=bf16)
+    arguments = trainer_arguments(
+        settings,
+        policy,
+        state=state,
+        max_length=estimate.data.stats.limit,
+        bf16=bf16,
+        processes=settings.processes or 1,
+    )
     arguments["warmup_steps"] = count_warmup_updates(settings.warmup, estimate.steps)
     if is_main_process():
         section = "train" if pair_options else "sft"
@@ -94,7 +101,13 @@ def prepare_training(
 
 
 def trainer_arguments(
-    settings: TrainingSettings, policy: Policy, *, state: Path, max_length: int, bf16: bool
+    settings: OptimizationSettings,
+    policy: Policy,
+    *,
+    state: Path,
+    max_length: int | None,
+    bf16: bool,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Return the settings under TRL's names, with everything switched off that would report or upload."""
     return {
@@ -103,7 +116,7 @@ def trainer_arguments(
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": settings.micro_batch,
-        "gradient_accumulation_steps": settings.batch_size // (settings.micro_batch * (settings.processes or 1)),
+        "gradient_accumulation_steps": settings.batch_size // (settings.micro_batch * processes),
         "max_length": max_length,
         "lr_scheduler_type": settings.scheduler,
         "warmup_steps": settings.warmup,  # a share of the steps, until `prepare_training` knows their number

@@ -24,7 +24,7 @@ from accelerate.utils import AutocastKwargs, broadcast_object_list, gather_objec
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import set_seed
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 from trl.trainer import dpo_trainer as dpo_trainer_module
 
 from longreward.errors import StateError
@@ -71,6 +71,15 @@ def dpo_trainer(
     return trainer
 
 
+def reward_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
+    """Build a trainer of a sequence classifier on rows of `chosen_ids` and `rejected_ids`, and maybe a `margin`.
+
+    The loss is -log sigmoid(reward of chosen - reward of rejected - margin).
+    """
+    _drop_padding_mask(policy.model)
+    return _build_trainer(_RewardTrainer, RewardConfig, arguments, policy, rows, peft_config)
+
+
 def _build_trainer(
     trainer_class: Any,
     config_class: Any,
@@ -109,6 +118,10 @@ def _drop_padding_mask(model: Any) -> None:
 
 
 class _SftTrainer(ExactResumeMixin, SFTTrainer):  # type: ignore[misc]
+    pass
+
+
+class _RewardTrainer(ExactResumeMixin, RewardTrainer):  # type: ignore[misc]
     pass
 
 

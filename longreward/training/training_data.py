@@ -121,7 +121,7 @@ def tokenize_examples(
             ids, labels = prompt + answer, [IGNORE_INDEX] * len(prompt) + answer
             yield {"id": example.id, "input_ids": ids, "labels": labels, "length": len(ids)}
 
-    return _collect("examples", rows(), lambda: lengths.stats(AnswerCounts()), rows_dir)
+    return collect_rows("examples", rows(), lambda: lengths.stats(AnswerCounts()), rows_dir)
 
 
 def tokenize_pairs(
@@ -154,7 +154,7 @@ def tokenize_pairs(
             encoder.refuse_mismatches()
         return lengths.stats(encoder.counts())
 
-    return _collect("pairs", rows(), stats, rows_dir)
+    return collect_rows("pairs", rows(), stats, rows_dir)
 
 
 @dataclass
@@ -213,7 +213,9 @@ def _first_lines(lines: list[str]) -> str:
     return "\n".join(lines[:MAX_LISTED]) + rest
 
 
-def _collect(kind: str, rows: Iterator[Row], stats: Callable[[], LengthStats], rows_dir: Path | None) -> TrainingData:
+def collect_rows(
+    kind: str, rows: Iterator[Row], stats: Callable[[], LengthStats], rows_dir: Path | None
+) -> TrainingData:
     """Tokenize all rows, then check them with `stats`. Leaves no folder after a failure."""
     import datasets
     import pyarrow as pa
@@ -289,7 +291,7 @@ def write_rows(rows_dir: Path, rows: Iterator[Row], stats: Callable[[], Mapping[
 def _record_batches(rows: Iterator[Row]) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
 
-    types = {"id": pa.string(), "length": pa.int32()}
+    types = {"id": pa.string(), "length": pa.int32(), "margin": pa.float32()}
     while batch := list(islice(rows, BATCH_ROWS)):
         yield pa.RecordBatch.from_pydict(
             {name: pa.array([row[name] for row in batch], types.get(name, pa.list_(pa.int32()))) for name in batch[0]}

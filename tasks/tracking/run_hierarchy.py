@@ -25,6 +25,7 @@ PARENT = "LONGREWARD_PARENT_RUN"
 STUDY = "LONGREWARD_STUDY_RUN"
 PARENT_TAG = "mlflow.parentRunId"
 STAGE_TAG, ROLE_TAG, STUDY_TAG = "longreward.stage", "longreward.role", "longreward.study"
+DISTILL_TAG = "longreward.distill"
 # Prefix of a pipeline's tags with the ids of its stages' runs. The UI hides tags that begin with "mlflow."
 STAGE_LINK = "mlflow.longreward.stage."
 # What a pipeline's run shows of its stages' runs, for the columns of the UI's table of runs.
@@ -160,9 +161,23 @@ def stage_run(
 @contextmanager
 def study_run(name: str) -> Iterator[Run]:
     """Open the run of the study of that name, which its first try creates."""
+    with _continued_run(name, STUDY_TAG, name) as run:
+        yield run
+
+
+@contextmanager
+def distill_run(key: str) -> Iterator[Run]:
+    """Open the run of the training with this key, which its first try creates."""
+    with _continued_run("distill", DISTILL_TAG, key) as run:
+        yield run
+
+
+@contextmanager
+def _continued_run(name: str, tag: str, value: str) -> Iterator[Run]:
+    """Open the run with this value of the tag, or create one, under no other run."""
     with store_errors():
-        runs = _search(f"tags.`{STUDY_TAG}` = '{name}'")
-        tags = {STUDY_TAG: name, **code_tags()}
+        runs = _search(f"tags.`{tag}` = '{value}'")
+        tags = {tag: value, **code_tags()}
         run = Run(str(runs[0].info.run_id) if runs else create_run(name, parent=None, tags=tags))
     run.set_status("RUNNING")
     run.set_tags(_owner_tags(STUDY_HOST_TAG))

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import yaml
 
-from longreward.params import SHARED_SECTIONS, Params, stage_names
+from longreward.params import COMMAND_SECTIONS, SHARED_SECTIONS, Params, stage_names
 from longreward.tasks.dvc_files import stage_entries
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_STAGES = {"__init__", "pipeline", "serve", "triggers"}
+NOT_STAGES = {"__init__", "distill", "pipeline", "serve", "triggers"}
 
 
 def test_stage_names_agree() -> None:
@@ -18,7 +18,7 @@ def test_stage_names_agree() -> None:
 
     assert graph == list(stage_names())
     assert flows == set(graph)
-    assert set(sections) == set(graph) | set(SHARED_SECTIONS)
+    assert set(sections) == set(graph) | {*SHARED_SECTIONS, *COMMAND_SECTIONS}
     assert set(Params.model_fields) == set(sections)
 
 
