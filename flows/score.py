@@ -16,7 +16,14 @@ from longreward.tasks.mlflow_samples import (
 )
 from longreward.tasks.score_shards import require_scores, score_in_shards, score_with_workers, write_scored_files
 from longreward.tasks.stage import StageRun, main, stage
-from longreward.tasks.stage_judge import forecast_budget, log_judge_metrics, scoring_forecast, validate_judge
+from longreward.tasks.stage_judge import (
+    forecast_budget,
+    log_judge_metrics,
+    report_agreement,
+    scoring_forecast,
+    validate_judge,
+    warn_of_same_family,
+)
 from longreward.tasks.state import ledger_file
 from longreward.tasks.tracking.prompt_registry import log_judge_prompts
 from longreward.tasks.tracking.run import Span
@@ -40,6 +47,7 @@ async def score(run: StageRun) -> None:
             "pair.method %s uses no scores: with score.strategy none, this stage makes no judge calls",
             params.pair.method,
         )
+    warn_of_same_family(run)
     await validate_judge(run)
     items = read_scoring_items(PROMPTS, RESPONSES)
     async with (
@@ -59,7 +67,7 @@ async def score(run: StageRun) -> None:
         log_judge_metrics(run, judge.name, judge.metrics() | worker_metrics)
     table = TableSample(SCORE_COLUMNS, total=len(items))
     traces = EvenlySpacedSample[Span](total=len(items), limit=TRACES)
-    records = traces.collect(table.collect(scored, score_row), scoring_trace)
+    records = report_agreement(run, traces.collect(table.collect(scored, score_row), scoring_trace))
     report = write_scored_files(OUT, records, scorer.settings, weights=params.pair.weights)
     require_scores(run, report, judge.name, shards=["score"], usable=params.pair.needs_scores)
     # The workers' metrics replace those of the budget of this process, which paid for nothing then.

@@ -119,13 +119,23 @@ class Evidence(Record):
 
 
 class Statement(Record):
-    """One factual statement of a response with its support by the document: 1, 0.5, 0 or None (unreadable)."""
+    """One factual statement of a response with its support by the document: 1, 0.5, 0 or None (unreadable).
+
+    `votes` has the support by each judge of a panel (`judge.panel`), of which `support` is the majority.
+    """
 
     text: str
     support: float | None
+    votes: dict[str, float | None] = Field(default_factory=dict)
     analysis: str | None = None
     evidence: tuple[Evidence, ...] = ()
     reason: str | None = None
+
+
+class MemberScore(JudgeUsage):
+    """The score of one dimension by one judge of a panel, None without a readable reply, with the judge's usage."""
+
+    score: float | None
 
 
 class Verdict(JudgeUsage):
@@ -141,6 +151,8 @@ class Verdict(JudgeUsage):
     analysis: str | None = None
     statements: tuple[Statement, ...] = ()
     truncated: bool = False
+    members: tuple[MemberScore, ...] = ()
+    """The judges of a panel; empty for one judge."""
 
     @property
     def score_bounds(self) -> Bounds | None:
@@ -171,6 +183,23 @@ class ScoredResponse(Record):
             return self.model_reward
         bounds = self.reward_bounds()
         return bounds[0] if bounds is not None and self.complete else None
+
+    def member_rewards(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> dict[str, float]:
+        """Return the weighted reward by each judge of a panel, where it has rated all that the panel has.
+
+        In a dimension that a judge does not rate, the score of the others counts. Empty for one judge.
+        """
+        judges = dict.fromkeys(member.judge for verdict in self.verdicts.values() for member in verdict.members)
+        rewards = {}
+        for judge in judges:
+            scores: dict[Dimension, Bounds | None] = {}
+            for dimension, verdict in self.verdicts.items():
+                own = [member.score for member in verdict.members if member.judge == judge]
+                score = own[0] if own else verdict.score
+                scores[dimension] = None if score is None else (score, score)
+            if (bounds := weighted_bounds(scores, weights)) is not None:
+                rewards[judge] = bounds[0]
+        return rewards
 
     def reward_bounds(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> Bounds | None:
         """Bounds of the weighted mean of the scores; None if a dimension with a weight is unscored."""
@@ -215,6 +244,10 @@ class PreferencePair(Record):
     rejected_reward: float | None
     method: str = "longreward"
     """The `pair.method` that made the pair; `given` for pairs of an external data set."""
+    member_margins: dict[str, float] = Field(default_factory=dict)
+    """The margin by each judge of a panel (`judge.panel`), negative where it prefers the rejected response."""
+    disputed: bool = False
+    """Whether these margins lie further apart than `pair.max_disagreement`."""
 
     @property
     def margin(self) -> float | None:
@@ -222,3 +255,9 @@ class PreferencePair(Record):
         if self.chosen_reward is None or self.rejected_reward is None:
             return None
         return self.chosen_reward - self.rejected_reward
+
+    @property
+    def disagreement(self) -> float:
+        """How far apart the margins of the judges of a panel lie; 0 for one judge."""
+        margins = self.member_margins.values()
+        return max(margins, default=0.0) - min(margins, default=0.0)

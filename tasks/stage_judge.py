@@ -2,19 +2,22 @@
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 from longreward.errors import BudgetExceeded
+from longreward.evaluation.panel_agreement import PanelAgreement, format_alphas
 from longreward.human_labels.gate import agreement_failures, agreement_metrics, check_labels
 from longreward.human_labels.report import render_markdown as render_agreement
 from longreward.judge import is_overloaded, request_summary
 from longreward.judge.budget import Budget, BudgetConfig
 from longreward.judge_validation.gate import load_or_run_check, require_passed
 from longreward.judge_validation.report import render_markdown
+from longreward.models.model_family import same_family_warnings
 from longreward.planning.estimate import StagePlan, plan_scoring
 from longreward.planning.plan import plan_project
 from longreward.planning.render import format_needs, format_remaining
+from longreward.reward import ScoredExample
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import judge_checks, ledger_file, project_path
@@ -23,6 +26,25 @@ FORECAST_PROMPTS, FORECAST_LIMIT_S = 200, 3.0
 FORECAST_EVALUATION_PROMPTS = 10
 
 Forecast = Callable[[], Awaitable[StagePlan]]
+
+
+def warn_of_same_family(run: StageRun) -> None:
+    """Log a warning for each judge that is of the policy's family."""
+    judges = (judge.model or "" for judge, _ in run.params.judge.judges())
+    for warning in same_family_warnings(run.params.policy, judges):
+        run.log.warning("%s", warning)
+
+
+def report_agreement(run: StageRun, scored: Iterable[ScoredExample]) -> Iterator[ScoredExample]:
+    """Yield the examples unchanged, and report at the end how well the judges of a panel agree about them."""
+    agreement = PanelAgreement()
+    for example in scored:
+        for response in example.responses:
+            agreement.add(response)
+        yield example
+    run.log_metrics(agreement.metrics())
+    if alphas := agreement.alphas():
+        run.log.info("agreement of the panel, Krippendorff's alpha: %s", format_alphas(alphas))
 
 
 async def validate_judge(run: StageRun) -> None:

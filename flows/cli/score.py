@@ -68,6 +68,7 @@ async def _interrupt_on_sigterm(scoring: Coroutine[Any, Any, int]) -> int:
 
 
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
+    from longreward.evaluation.panel_agreement import panel_agreement
     from longreward.judge import is_overloaded, open_judge, request_summary
     from longreward.planning.file_budget import scoring_budget
     from longreward.reward.score_files import score_files, sibling_path
@@ -89,6 +90,8 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     for dimension, count in report.unscored.items():
         if count:
             print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
+    if agreement := panel_agreement(out, sibling_path(out, "unscored")):
+        print(f"agreement of the panel, Krippendorff's alpha: {agreement}")
     figures = judge.metrics()
     if is_overloaded(figures):
         print(request_summary(judge.name, figures), file=sys.stderr)

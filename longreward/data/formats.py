@@ -25,6 +25,7 @@ from longreward.records import (
     Extract,
     Extraction,
     JudgeUsage,
+    MemberScore,
     PreferencePair,
     Response,
     ScoredResponse,
@@ -40,6 +41,8 @@ LONGBENCH_FIELDS = ("input", "answers", "context")
 NO_INFORMATION = "No relevant information"
 SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "prompt_hash")
 """Fields of a Response that the published files lack; in pairs with the prefix `win_` or `lose_`."""
+PANEL_FIELDS = ("member_margins", "disputed")
+"""Fields of a pair that the judges of a panel have rated."""
 
 HASHED_CHARACTERS = 2**20  # at a time
 MAX_EXACT_FLOAT = 2**53  # up to here floats represent all whole numbers
@@ -246,6 +249,7 @@ def _verdict_from_row(score: float | None, row: Row) -> Verdict:
             Statement(
                 text=_text(fact, "fact"),
                 support=fact.get("score"),
+                votes=fact.get("votes") or {},
                 analysis=fact.get("analysis"),
                 reason=fact.get("reason"),
                 evidence=tuple(
@@ -256,6 +260,7 @@ def _verdict_from_row(score: float | None, row: Row) -> Verdict:
             for fact in row.get("details") or ()
         ),
         truncated=bool(row.get("truncated")),
+        members=tuple(MemberScore.model_validate(member) for member in row.get("members") or ()),
         **{name: row.get(name) for name in ("bounds", "reason", "analysis")},
         **_select(row, JudgeUsage.model_fields),
     )
@@ -267,6 +272,8 @@ def _verdict_to_row(dimension: Dimension, verdict: Verdict) -> Row:
         row["bounds"] = verdict.bounds
     if verdict.truncated:
         row["truncated"] = True
+    if verdict.members:
+        row["members"] = [member.model_dump(exclude={"prompt_hashes"}) for member in verdict.members]
     if dimension == "faithfulness":
         row["facts"] = {statement.text: statement.support for statement in verdict.statements}
         row["details"] = [
@@ -274,6 +281,7 @@ def _verdict_to_row(dimension: Dimension, verdict: Verdict) -> Row:
                 "fact": statement.text,
                 "analysis": statement.analysis,
                 "score": statement.support,
+                **({"votes": statement.votes} if statement.votes else {}),
                 "reason": statement.reason,
                 "evidences": [
                     {"content": item.text, "start": item.start, "end": item.end} for item in statement.evidence
@@ -312,6 +320,7 @@ def pair_from_row(row: Row) -> PreferencePair:
         chosen_reward=row.get("win_reward", 10.0),
         rejected_reward=row.get("lose_reward", 0.0),
         method=row.get("method", "longreward"),
+        **_select(row, PANEL_FIELDS),
     )
 
 
@@ -330,6 +339,7 @@ def pair_to_row(pair: PreferencePair) -> Row:
         "method": pair.method,
         **_sampling_fields(pair.chosen, "win_"),
         **_sampling_fields(pair.rejected, "lose_"),
+        **(pair.model_dump(include=set(PANEL_FIELDS)) if pair.member_margins else {}),
     }
 
 

@@ -68,8 +68,7 @@ async def judge_rounds(
 
 def live_config(judge: JudgeConfig) -> JudgeConfig:
     """Return the judge with live calls: a batch would take hours for a few items."""
-    dimensions = {dimension: {**overrides, "mode": "live"} for dimension, overrides in judge.dimensions.items()}
-    return judge.model_copy(update={"mode": "live", "dimensions": dimensions})
+    return judge.map_judges(lambda one: {"mode": "live"})
 
 
 class _ItemJudge:

@@ -45,6 +45,8 @@ class StatementEntry:
     reason: str | None = None
     evidence: tuple[Span, ...] = ()
     quotes: tuple[str, ...] = ()
+    votes: Mapping[str, float | None] = field(default_factory=dict)
+    """The support by each judge of a panel."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class DimensionEntry:
     completion_tokens: int = 0
     cost: float | None = None
     statements: tuple[StatementEntry, ...] = ()
+    members: Mapping[str, float | None] = field(default_factory=dict)
+    """The score by each judge of a panel."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,10 @@ class PromptEntry:
     is_pair: bool = False
     """Whether left and right are a chosen and a rejected response."""
     margin: float | None = None
+    member_margins: Mapping[str, float] = field(default_factory=dict)
+    """The margin by each judge of a panel."""
+    disputed: bool = False
+    """Whether these margins are too far apart (`pair.max_disagreement`)."""
     no_pair: str | None = None
     """Why the prompt has no pair."""
     extracts: tuple[ExtractEntry, ...] = ()
@@ -150,6 +158,7 @@ class PromptEntry:
             "maxValue": self.max_value,
             "left": self.left,
             "right": self.right,
+            "disputed": self.disputed,
             "noPair": self.no_pair,
             "unscored": sorted(reasons),
             "responses": [
@@ -249,6 +258,8 @@ def group_by_example(scored: Iterable[ScoredResponse], wanted: Mapping[str, Any]
 
 def _dimension(name: str, verdict: Verdict, spans: DocumentSpans, cost_of: CostOf) -> DimensionEntry:
     usage = verdict.model_dump(include=set(JudgeUsage.model_fields))
+    costs = [cost_of(one) for one in verdict.members or (verdict,)]  # each judge of a panel has a price of its own
+    known = [cost for cost in costs if cost is not None]
     return DimensionEntry(
         name=name,
         score=verdict.score,
@@ -256,7 +267,8 @@ def _dimension(name: str, verdict: Verdict, spans: DocumentSpans, cost_of: CostO
         reason=verdict.reason,
         reply=verdict.analysis,
         truncated=verdict.truncated,
-        cost=cost_of(verdict) if verdict.calls else None,
+        cost=sum(known) if verdict.calls and len(known) == len(costs) else None,
+        members={member.judge: member.score for member in verdict.members},
         statements=tuple(_statement(statement, spans) for statement in verdict.statements),
         **usage,
     )
@@ -271,4 +283,5 @@ def _statement(statement: Statement, spans: DocumentSpans) -> StatementEntry:
         statement.reason,
         evidence=tuple(span for _, span in located if span is not None),
         quotes=tuple(chunk.text for chunk, span in located if span is None),
+        votes=statement.votes,
     )

@@ -66,6 +66,8 @@ def reward_entry(
         right=right,
         is_pair=pair is not None,
         margin=pair.margin if pair else None,
+        member_margins=pair.member_margins if pair else {},
+        disputed=pair is not None and pair.disputed,
         no_pair=records.no_pair,
         extracts=extract_entries(records.extraction, spans),
         extraction_cost=cost_of(records.extraction) if records.extraction and records.extraction.calls else None,

@@ -1,6 +1,6 @@
 """Configure the judge: the section `judge` of params.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from longreward.config import Config
 from longreward.errors import ConfigError
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES, LIST_TEMPLATES
 from longreward.judge.providers import PROVIDERS, Kind, LengthField, Mode, Provider
 from longreward.records import DIMENSIONS, Dimension
 from longreward.utils.endpoints import BaseUrl, KeyVariable
@@ -22,6 +23,9 @@ SERVER_SETTINGS = frozenset(
 
 
 ReplyFormatSetting = Literal["text", "json_schema", "auto"]
+Reducer = Literal["mean", "median"]
+# Settings that hold for all judges, so that the overrides of a dimension or of a panel member cannot change them.
+COMMON_SETTINGS = ("dimensions", "check", "reducer")
 
 
 class CheckConfig(Config):
@@ -195,6 +199,15 @@ class JudgeConfig(Config):
     another server (`kind`, `base_url`) inherits nothing that belongs to the first server: model, revision, key,
     limits, length_field, extra_body."""
 
+    panel: list[dict[str, Any]] = Field(default_factory=list)
+    """Further judges that rate the same responses: of each the settings that differ from this judge's, as `[{"model":
+    "glm-4-air"}]`; inherited as by `dimensions`. The first judge alone lists statements and extracts; all rate. Empty:
+    one judge. A dimension may have a panel of its own (`{"faithfulness": {"panel": []}}`: none)."""
+
+    reducer: Reducer = "mean"
+    """How the ratings of a panel become one. The support of a statement is the majority's, and with a tie the middle
+    one of the tied levels, or the lower one of two."""
+
     check: CheckConfig = CheckConfig()
     """The validation of the judge before it scores, and its thresholds; `check: require` makes it binding."""
 
@@ -228,29 +241,81 @@ class JudgeConfig(Config):
         return self.batch.endpoint or self.provider.batch_endpoint
 
     def judges(self) -> "list[tuple[JudgeConfig, tuple[Dimension, ...]]]":
-        """Return each distinct judge with its dimensions, in the order of the dimensions."""
-        by_dimension = {dimension: self.judge_for(dimension) for dimension in DIMENSIONS}
+        """Return each distinct judge with its dimensions, in the order of the dimensions and of their panels."""
+        panels = {dimension: self.panel_for(dimension) for dimension in DIMENSIONS}
         distinct: list[JudgeConfig] = []
-        for judge in by_dimension.values():
+        for judge in (judge for panel in panels.values() for judge in panel):
             if judge not in distinct:  # a config with dicts has no hash
                 distinct.append(judge)
-        return [(judge, tuple(name for name, own in by_dimension.items() if own == judge)) for judge in distinct]
+        return [(judge, tuple(name for name, panel in panels.items() if judge in panel)) for judge in distinct]
+
+    def judges_by_template(self) -> dict[str, list[int]]:
+        """Return who gets the requests of each prompt template, as indices of `judges()`: one judge, or a panel."""
+        distinct = [judge for judge, _ in self.judges()]
+        indices = {
+            dimension: [distinct.index(judge) for judge in self.panel_for(dimension)] for dimension in DIMENSIONS
+        }
+        # The members of a panel can only agree or disagree on the same statements and extracts.
+        return {
+            template: indices[dimension][:1] if template in LIST_TEMPLATES else indices[dimension]
+            for dimension, templates in DIMENSION_TEMPLATES.items()
+            for template in templates
+        }
 
     def judge_for(self, dimension: Dimension) -> "JudgeConfig":
-        """Return the judge of one dimension; its own `dimensions` are empty."""
+        """Return the first judge of one dimension, mostly the only one; its own `dimensions` and `panel` are empty."""
         overrides = self.dimensions.get(dimension, {})
-        section = f"judge.dimensions.{dimension}"
-        for key in ("dimensions", "check"):
+        own = {name: value for name, value in overrides.items() if name != "panel"}
+        return self._other_judge(own, f"judge.dimensions.{dimension}")
+
+    def panel_for(self, dimension: Dimension) -> "tuple[JudgeConfig, ...]":
+        """Return all judges of one dimension, the first one first. Raises ConfigError if two have the same model."""
+        first, section = self.judge_for(dimension), f"judge.dimensions.{dimension}.panel"
+        panel = self.dimensions.get(dimension, {}).get("panel")
+        if panel is None:  # these inherit from the judge of all dimensions, not from that of this one
+            others = [self._other_judge(member, f"judge.panel.{n}") for n, member in enumerate(self.panel)]
+        else:
+            others = [first._other_judge(member, f"{section}.{n}") for n, member in enumerate(panel)]
+        models = [judge.model or judge.kind for judge in (first, *others)]
+        # The ledger and all records tell judges apart by their models.
+        if twice := next((model for model in models if models.count(model) > 1), None):
+            raise ConfigError(
+                f"{dimension} is rated by {twice} twice: name different models in judge.panel, or the panel of this "
+                f"dimension in {section}"
+            )
+        return first, *others
+
+    def _other_judge(self, overrides: Mapping[str, Any], section: str) -> "JudgeConfig":
+        for key in (*COMMON_SETTINGS, "panel"):
             if key in overrides:
-                raise ConfigError(f"{section}.{key}: judge.{key} holds for all dimensions; leave that key out")
+                raise ConfigError(f"{section}.{key}: judge.{key} holds for all judges; leave that key out")
         return self.with_overrides(overrides, section=section)
 
+    def map_judges(self, change: "Callable[[JudgeConfig], Mapping[str, Any]]") -> "JudgeConfig":
+        """Return the configuration with changed settings of each judge, also of those of dimensions and panels.
+
+        `change` gets a judge with all of its settings and returns those that differ.
+        """
+
+        def changed_panel(first: JudgeConfig, panel: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            return [{**member, **change(first._other_judge(member, "judge.panel"))} for member in panel]
+
+        dimensions = {}
+        for dimension, overrides in self.dimensions.items():
+            first = self.judge_for(dimension)
+            dimensions[dimension] = {**overrides, **change(first)}
+            if "panel" in overrides:
+                dimensions[dimension]["panel"] = changed_panel(first, overrides["panel"])
+        panel = changed_panel(self, self.panel)
+        return self.model_copy(update={**change(self), "dimensions": dimensions, "panel": panel})
+
     def with_overrides(self, overrides: Mapping[str, Any], *, section: str) -> "JudgeConfig":
-        """Return this judge with other settings and without `dimensions`; `section` names them in ConfigErrors.
+        """Return this judge with other settings, alone in all dimensions; `section` names them in ConfigErrors.
 
         If the overrides name another server (`kind`, `base_url`), SERVER_SETTINGS of this one are not inherited.
         """
-        values = {name: getattr(self, name) for name in JudgeConfig.model_fields if name != "dimensions"}
+        several = ("dimensions", "panel")
+        values = {name: getattr(self, name) for name in JudgeConfig.model_fields if name not in several}
         # An API key or a model name of one server must never be sent to another one.
         if any(name in overrides and overrides[name] != values[name] for name in ("kind", "base_url")):
             values = {name: value for name, value in values.items() if name not in SERVER_SETTINGS}
@@ -308,6 +373,7 @@ class JudgeConfig(Config):
 
     @model_validator(mode="after")
     def _validate_dimensions(self) -> Self:
-        for dimension in self.dimensions:
-            self.judge_for(dimension)
+        if self.dimensions or self.panel:
+            for dimension in DIMENSIONS:
+                self.panel_for(dimension)
         return self

@@ -1,4 +1,4 @@
-"""The judge that all scoring queries: one model for all dimensions, or several, with one ledger.
+"""The judge that all scoring queries: one model for all dimensions, or several, or a panel, with one ledger.
 
     async with open_judge(JudgeConfig(), ledger=Path("ledger.sqlite")) as judge:
         reply = await judge.query(request, parse_rating)
@@ -6,17 +6,18 @@
 
 One query passes through these modules, in this order:
 
-    judge.py          picks the client of the request's dimension
+    judge.py          picks the client of the request's dimension, or all clients of its panel
     cached_client.py  looks up the ledger, parses replies, repeats unreadable ones, records all (`attempts.py`)
     retry.py          waits for the rate limiter and the budget, repeats failed calls
     http_client.py    sends the request to the server
 """
 
 import asyncio
+import itertools
 import pkgutil
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -25,13 +26,14 @@ from longreward.chat_model import ChatModel, ChatRequest
 from longreward.judge.attempts import ParsedReply
 from longreward.judge.budget import Budget
 from longreward.judge.cached_client import CLIENT_COUNTS, CachedJudgeClient
-from longreward.judge.config import JudgeConfig
+from longreward.judge.config import JudgeConfig, Reducer
 from longreward.judge.ledger import Ledger
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RETRY_COUNTS
 from longreward.judge.truncation import TruncatedParser
-from longreward.records import DIMENSIONS, Dimension
+from longreward.records import DIMENSIONS
+from longreward.utils.concurrency import gather
 
 T = TypeVar("T")
 
@@ -40,51 +42,54 @@ _INVALID_METRIC_CHARACTERS = re.compile(r"[^\w.\-]")
 
 
 class Judge:
-    """Route each request to the client of its dimension; close it, or use it with `async with`.
+    """Route each request to the client of its template, or to all clients of a panel; close it, or use `async with`.
 
-    The first client also gets the requests that belong to no dimension.
+    The first client also gets the requests that belong to no dimension. `by_template` has the positions of a template's
+    clients (`JudgeConfig.judges_by_template`).
     """
 
     def __init__(
         self,
-        clients: Sequence[tuple[CachedJudgeClient, tuple[Dimension, ...]]],
+        clients: Sequence[CachedJudgeClient],
+        by_template: Mapping[str, Sequence[int]],
         ledger: Ledger,
         *,
+        reducer: Reducer = "mean",
         prompts_in_flight: int | None = None,
     ) -> None:
+        self.reducer = reducer
+        """How the ratings of a panel become one."""
         self.prompts_in_flight = prompts_in_flight
         """How many prompts to score concurrently so that a batch is worth sending; None: as many as `score` says."""
         self._clients = list(clients)
+        self._by_template = {name: [clients[position] for position in own] for name, own in by_template.items()}
         self._ledger = ledger
-        self._client_by_template = {
-            template: client
-            for client, dimensions in clients
-            for dimension in dimensions
-            for template in DIMENSION_TEMPLATES[dimension]
-        }
 
     @classmethod
     def from_model(cls, model: ChatModel, config: JudgeConfig | None = None, ledger: Ledger | None = None) -> Self:
         """Make a judge of one model for all dimensions; without `ledger`, exchanges are kept in memory."""
         config, ledger = config or JudgeConfig(), ledger or Ledger(None)
         (limiter,) = _rate_limiters([config])
-        return cls([(CachedJudgeClient(model, config, ledger, limiter), DIMENSIONS)], ledger)
+        return cls([CachedJudgeClient(model, config, ledger, limiter)], {}, ledger)
 
     @property
     def name(self) -> str:
-        """The name for records: that of the model, or each model with its dimensions."""
+        """The name for records: that of the model or panel, or each with its dimensions."""
+        # A dimension's last template asks for the verdict, and so has all judges of its panel.
         dimensions_by_name: dict[str, list[str]] = {}
-        for client, dimensions in self._clients:
-            dimensions_by_name.setdefault(client.name, []).extend(dimensions)
+        if self._clients[0] not in itertools.chain.from_iterable(self._by_template.values()):
+            dimensions_by_name[self._clients[0].name] = []  # the writer of synthesis
+        for dimension in DIMENSIONS:
+            dimensions_by_name.setdefault(self.name_for(DIMENSION_TEMPLATES[dimension][-1]), []).append(dimension)
         if len(dimensions_by_name) == 1:
-            return self._clients[0][0].name
+            return next(iter(dimensions_by_name))
         return ", ".join(
             f"{name} ({', '.join(dimensions) or 'the rest'})" for name, dimensions in dimensions_by_name.items()
         )
 
     def name_for(self, template: str) -> str:
-        """Return the name of the model that gets requests of this template."""
-        return self._client_for(template).name
+        """Return the name of the model that gets requests of this template, or the names of a panel."""
+        return join_names(client.name for client in self._clients_for(template))
 
     async def query(
         self,
@@ -109,7 +114,30 @@ class Judge:
             BudgetExceeded: The budget is spent.
             StateError: An exchange could not be recorded.
         """
-        return await self._client_for(request.template).query(request, parse, parse_truncated)
+        return await self._query(self._clients_for(request.template)[0], request, parse, parse_truncated)
+
+    async def query_panel(
+        self,
+        request: ChatRequest,
+        parse: Callable[[str], T | None],
+        *,
+        parse_truncated: TruncatedParser[T] | None = None,
+    ) -> list[ParsedReply[T]]:
+        """Return the reply of each judge of the template's panel, mostly of one, in a fixed order; like `query`.
+
+        The first judge that fails ends the others' calls; the replies so far are in the ledger.
+        """
+        clients = self._clients_for(request.template)
+        return await gather(self._query(client, request, parse, parse_truncated) for client in clients)
+
+    async def _query(
+        self,
+        client: CachedJudgeClient,
+        request: ChatRequest,
+        parse: Callable[[str], T | None],
+        parse_truncated: TruncatedParser[T] | None,
+    ) -> ParsedReply[T]:
+        return await client.query(request, parse, parse_truncated)
 
     def metrics(self) -> dict[str, float]:
         """Return counts since the judge was opened, over all models, and the mean number of calls in flight.
@@ -118,19 +146,19 @@ class Judge:
         """
         totals = dict.fromkeys((*CLIENT_COUNTS, *RETRY_COUNTS), 0.0)
         by_model: dict[str, float] = {}
-        for client, _ in self._clients:
+        for client in self._clients:
             for metric, count in (client.counts | client.retrying.counts).items():
                 totals[metric] += count
-                key = f"judges/{_INVALID_METRIC_CHARACTERS.sub('_', client.name)}/{metric}"
+                key = f"judges/{metric_name(client.name)}/{metric}"
                 by_model[key] = by_model.get(key, 0.0) + count
         # Clients of one model on one server share a rate limiter.
-        limiters = {id(client.retrying.limiter): client.retrying.limiter for client, _ in self._clients}
+        limiters = {id(client.retrying.limiter): client.retrying.limiter for client in self._clients}
         metrics = totals | {"concurrency": sum(limiter.mean_concurrency for limiter in limiters.values())}
         return metrics | by_model if len(by_model) > len(totals) else metrics
 
     async def close(self) -> None:
         """Cancel calls that nobody waits for any more, and close connections and the ledger."""
-        await asyncio.gather(*(client.close() for client, _ in self._clients))
+        await asyncio.gather(*(client.close() for client in self._clients))
         self._ledger.close()
 
     async def __aenter__(self) -> Self:
@@ -141,8 +169,8 @@ class Judge:
     ) -> None:
         await self.close()
 
-    def _client_for(self, template: str) -> CachedJudgeClient:
-        return self._client_by_template.get(template, self._clients[0][0])
+    def _clients_for(self, template: str) -> list[CachedJudgeClient]:
+        return self._by_template.get(template, self._clients[:1])
 
 
 def open_judge(
@@ -160,8 +188,12 @@ def open_judge(
         ConfigError: A key is missing, or the budget needs a price that is unknown.
         StateError: The ledger cannot be opened.
     """
-    models: list[tuple[JudgeConfig, tuple[Dimension, ...]]] = [*([(writer, ())] if writer else []), *config.judges()]
-    configs = [model_config for model_config, _ in models]
+    writers = [writer] if writer else []
+    configs = [*writers, *(judge for judge, _ in config.judges())]
+    by_template = {
+        template: [len(writers) + position for position in positions]
+        for template, positions in config.judges_by_template().items()
+    }
     budget = budget or Budget()
     accounts = [budget.account(model_config) for model_config in configs]
     store = Ledger(ledger)
@@ -172,15 +204,19 @@ def open_judge(
         from longreward.judge.batch.client import BatchClients
 
         batches = BatchClients(store, ledger)
-    clients = []
-    for (model_config, dimensions), account, limiter in zip(models, accounts, _rate_limiters(configs), strict=True):
-        client: CachedJudgeClient
+    clients: list[CachedJudgeClient] = []
+    for model_config, account, limiter in zip(configs, accounts, _rate_limiters(configs), strict=True):
         if batches is not None and model_config.mode != "live":
-            client = batches.open(model_config, account)
+            clients.append(batches.open(model_config, account))
         else:
-            client = CachedJudgeClient(open_model(model_config), model_config, store, limiter, account)
-        clients.append((client, dimensions))
-    return Judge(clients, store, prompts_in_flight=max(batch_sizes, default=None))
+            clients.append(CachedJudgeClient(open_model(model_config), model_config, store, limiter, account))
+    return Judge(
+        clients,
+        by_template,
+        store,
+        reducer=config.reducer,
+        prompts_in_flight=max(batch_sizes, default=None),
+    )
 
 
 def open_model(config: JudgeConfig) -> ChatModel:
@@ -191,6 +227,16 @@ def open_model(config: JudgeConfig) -> ChatModel:
         return OfflineJudge()
     client: Callable[[JudgeConfig], ChatModel] = pkgutil.resolve_name(config.provider.client)
     return client(config)
+
+
+def metric_name(model: str) -> str:
+    """Return a model's name as a part of a metric's name."""
+    return _INVALID_METRIC_CHARACTERS.sub("_", model)
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return the name of a judge, or of the judges of a panel."""
+    return " + ".join(dict.fromkeys(names))
 
 
 def request_summary(name: str, metrics: Mapping[str, float]) -> str:

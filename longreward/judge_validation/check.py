@@ -113,17 +113,9 @@ async def check_judge(
 
 def isolated_config(config: JudgeConfig, suffix: str) -> JudgeConfig:
     """Return the configuration with its own namespace in the ledger and live calls."""
-    revision_suffix = f"+check{CHECK_VERSION}.{suffix}"
-    dimensions = {
-        dimension: {
-            **overrides,
-            "revision": config.judge_for(dimension).revision + revision_suffix,
-            "mode": "live",
-        }
-        for dimension, overrides in config.dimensions.items()
-    }
-    settings = {"revision": config.revision + revision_suffix, "mode": "live", "dimensions": dimensions}
-    return config.model_copy(update=settings)
+    return config.map_judges(
+        lambda judge: {"revision": f"{judge.revision}+check{CHECK_VERSION}.{suffix}", "mode": "live"}
+    )
 
 
 def _repeatability(rounds: Sequence[Scores], queries: Sequence[RewardQuery]) -> Repeatability:

@@ -66,8 +66,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
     """
     # One reminder and no retries: a judge that needs more is a finding, and the doctor must not wait for hours.
     overrides = {"max_attempts": 2, "max_retries": 0, "stop_after_unreadable": None, "mode": "live"}
-    dimensions = {dimension: {**settings, **overrides} for dimension, settings in config.dimensions.items()}
-    once = config.model_copy(update={**overrides, "dimensions": dimensions})
+    once = config.map_judges(lambda judge: overrides)
 
     async def check(judge: Judge, dimension: Dimension) -> FormatCheck:
         timed_out, replied, problem = False, True, None
@@ -85,7 +84,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
             timed_out = error.transient is not None and error.transient.timed_out
         templates = DIMENSION_TEMPLATES[dimension]
         expected = "; ".join(EXPECTED_FORMATS.get(template, "the format in the prompt") for template in templates)
-        return FormatCheck(dimension, judge.name_for(templates[0]), problem, timed_out, replied, expected)
+        return FormatCheck(dimension, judge.name_for(templates[-1]), problem, timed_out, replied, expected)
 
     async with open_judge(once, ledger=None) as judge:
         checks = await gather(check(judge, dimension) for dimension in DIMENSIONS)

@@ -14,7 +14,7 @@ from longreward.judge.config import JudgeConfig
 from longreward.judge.context_window import LENGTH_SETTINGS
 from longreward.judge.http_client import HttpJudge
 from longreward.judge.judge import open_model
-from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES, TEMPLATES
+from longreward.judge.prompt_manifest import TEMPLATES
 from longreward.judge.prompts import PromptSet
 from longreward.reward.config import ScoreConfig
 
@@ -57,8 +57,9 @@ async def check_windows(config: JudgeConfig, prompts: Sequence[PromptLength]) ->
     Only servers that report their window are compared. Call it after a reply: Ollama loads the model with the first.
     """
     sentences = []
-    for index, (judge_config, dimensions) in enumerate(config.judges()):
-        templates = {template for dimension in dimensions for template in DIMENSION_TEMPLATES[dimension]}
+    by_template = config.judges_by_template()
+    for index, (judge_config, _) in enumerate(config.judges()):
+        templates = {template for template, judges in by_template.items() if index in judges}
         if index == 0:  # the first judge also gets the prompts that belong to no dimension
             templates |= {prompt.template for prompt in prompts} - set(TEMPLATES)
         judge = open_model(judge_config)

@@ -31,6 +31,11 @@ class SelectionConfig(Config):
     have weight 1. After `score.strategy: full`, other weights need no judge call."""
     responses: int | None = Field(default=None, ge=2)
     """Use only the first n responses of each prompt; null: all."""
+    max_disagreement: float = Field(default=3.0, ge=0.0, le=20.0)
+    """With `judge.panel`: a pair is flagged as disputed if the margins by its judges lie further apart than this, on
+    the scale of 0 to 10. Margins of 5 and -1 are 6 apart."""
+    disputed: Literal["keep", "exclude"] = "keep"
+    """Whether a disputed pair is only flagged, or its prompt gives no pair."""
     exclude: str | None = None
     """A jsonl file of prompts that give no pair, as the evidence page exports it: `idx` and optionally `comment`. Use
     data/excluded.jsonl, which the stage depends on in dvc.yaml; null: none."""

@@ -84,7 +84,11 @@ def require_decided(outcomes: Iterable[Outcome]) -> None:
 
 
 def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
-    """Return counts by outcome, the mean margin, and mean length (characters) and truncation of both sides."""
+    """Return counts by outcome, the mean margin, and mean length (characters) and truncation of both sides.
+
+    With a panel of judges also the mean disagreement, and the numbers of disputed pairs and of pairs of which a judge
+    prefers the rejected response (`panel/reversed`).
+    """
     pairs: list[PreferencePair] = []
     reasons: Counter[str] = Counter()
     for outcome in outcomes:
@@ -96,6 +100,10 @@ def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
     metrics |= {"pairs": float(len(pairs)), "without_pair": float(reasons.total())}
     if margins := [margin for pair in pairs if (margin := pair.margin) is not None]:
         metrics["margin_mean"] = sum(margins) / len(margins)
+    if rated := [pair for pair in pairs if pair.member_margins]:
+        metrics["panel/disagreement_mean"] = sum(pair.disagreement for pair in rated) / len(rated)
+        metrics["panel/disputed"] = float(sum(pair.disputed for pair in rated))
+        metrics["panel/reversed"] = float(sum(min(pair.member_margins.values()) < 0 for pair in rated))
     if pairs:
         metrics["chosen_characters_mean"] = sum(len(pair.chosen.text) for pair in pairs) / len(pairs)
         metrics["rejected_characters_mean"] = sum(len(pair.rejected.text) for pair in pairs) / len(pairs)

@@ -18,6 +18,7 @@ NoPairReason = Literal[
     "all responses are the same",
     "no answer of its own",
     "its own answer was sampled",
+    "judges disagree",
     "excluded",
 ]
 

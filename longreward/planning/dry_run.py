@@ -5,7 +5,7 @@ A plan runs scoring itself with this judge, so that it counts exactly the reques
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from longreward.errors import LongRewardError
 from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, ParsedReply, TokenUsage
@@ -20,6 +20,15 @@ NOT_CACHED = "not requested yet"
 NO_LIMIT = 1000  # concurrent requests; none of them is sent
 
 
+class RecordedRequest(NamedTuple):
+    """A request that scoring would make, and the position of its judge in `JudgeConfig.judges()`."""
+
+    request: ChatRequest
+    judge: int
+    is_cached: bool
+    """Whether the ledger has the reply."""
+
+
 class DryRunJudge(Judge):
     """A Judge without API keys and calls.
 
@@ -30,43 +39,43 @@ class DryRunJudge(Judge):
         store = ledger if isinstance(ledger, Ledger) else Ledger(ledger if ledger and ledger.is_file() else None)
         limiter = RateLimiter(max_concurrency=NO_LIMIT)
         clients = [
-            (CachedJudgeClient(NullModel(judge_name(judge)), judge, store, limiter), dimensions)
-            for judge, dimensions in config.judges()
+            CachedJudgeClient(NullModel(judge_name(judge)), judge, store, limiter) for judge, _ in config.judges()
         ]
-        super().__init__(clients, store)
+        super().__init__(clients, config.judges_by_template(), store, reducer=config.reducer)
         self.all_cached = True
         """Whether the ledger had the replies to all requests since the last `pop_requests`."""
-        self._requests: list[tuple[ChatRequest, bool]] = []
+        self._requests: list[RecordedRequest] = []
         self._request_hashes: set[int] = set()
 
-    def pop_requests(self) -> list[tuple[ChatRequest, bool]]:
-        """Return each distinct request since the last call, and whether the ledger has the reply."""
+    def pop_requests(self) -> list[RecordedRequest]:
+        """Return each distinct request since the last call."""
         requests, self._requests = self._requests, []
         self.all_cached = True
         return requests
 
     def discard_requests(self) -> None:
         """Forget the requests since the last `pop_requests`, as if they had not been made."""
-        self._request_hashes -= {_request_hash(request) for request, _ in self.pop_requests()}
+        self._request_hashes -= {_request_hash(recorded) for recorded in self.pop_requests()}
 
-    async def query(
+    async def _query(
         self,
+        client: CachedJudgeClient,
         request: ChatRequest,
         parse: Callable[[str], T | None],
-        *,
-        parse_truncated: TruncatedParser[T] | None = None,
+        parse_truncated: TruncatedParser[T] | None,
     ) -> ParsedReply[T]:
         """Record the request; return the reply from the ledger, else a reply without value, with reason NOT_CACHED."""
         try:
-            reply = await super().query(request, parse, parse_truncated=parse_truncated)
+            reply = await super()._query(client, request, parse, parse_truncated)
         except _CallAttempted:
-            reply = ParsedReply(None, NOT_CACHED, "", 0, 0, TokenUsage(), self.name_for(request.template))
+            reply = ParsedReply(None, NOT_CACHED, "", 0, 0, TokenUsage(), client.name)
             self.all_cached = False
-        # Scoring sends equal requests only once, so a plan must not count them twice.
-        key = _request_hash(request)
+        # Scoring sends equal requests to one judge only once, so a plan must not count them twice.
+        recorded = RecordedRequest(request, self._clients.index(client), is_cached=reply.reason != NOT_CACHED)
+        key = _request_hash(recorded)
         if key not in self._request_hashes:
             self._request_hashes.add(key)
-            self._requests.append((request, reply.reason != NOT_CACHED))
+            self._requests.append(recorded)
         return reply
 
 
@@ -97,6 +106,6 @@ def judge_name(config: JudgeConfig) -> str:
     return config.model
 
 
-def _request_hash(request: ChatRequest) -> int:
+def _request_hash(recorded: RecordedRequest) -> int:
     """Return a hash to count distinct requests by; storing their texts would take gigabytes."""
-    return hash((request.template, request.text))
+    return hash((recorded.judge, recorded.request.template, recorded.request.text))

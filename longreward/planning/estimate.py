@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from longreward.chat_model import ChatRequest
 from longreward.judge import JudgeConfig
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
 from longreward.judge.prompts import load_prompts
 from longreward.judge.usage import PricesConfig
-from longreward.planning.dry_run import DryRunJudge, judge_name
+from longreward.planning.dry_run import DryRunJudge, RecordedRequest, judge_name
 from longreward.planning.reply_stats import Range, expected_reply_tokens, expected_statements, read_reply_stats
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer
@@ -151,6 +150,13 @@ async def plan_scoring(
     return plan
 
 
+class Recipient(NamedTuple):
+    """A prompt template and a judge that gets its requests, by its position in `JudgeConfig.judges()`."""
+
+    template: str
+    judge: int
+
+
 class _RequestCounter:
     """Adds up the requests of one prompt after another."""
 
@@ -160,39 +166,44 @@ class _RequestCounter:
         self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
         tokenizer = open_tokenizer(config.tokenizer)
         self._count = lru_cache(maxsize=CACHED_TEXTS)(lambda text: len(tokenizer.spans(text)))
-        self._templates = [
-            (one, [template for dimension in dimensions for template in DIMENSION_TEMPLATES[dimension]])
-            for one, dimensions in judge.judges()
-        ]
-        self._judges = {template: one for one, templates in self._templates for template in templates}
+        self._judges = [one for one, _ in judge.judges()]
+        self._by_template = judge.judges_by_template()
+        self._requests: dict[Recipient, Requests] = {}
         stats = read_reply_stats(ledger, self._prompts)
-        self._stats = {template: stats.get((judge_name(one), template)) for template, one in self._judges.items()}
-        self._system_tokens = {name: self._count(one.system) for name, one in self._judges.items()}
-        plan.observed_replies = {name: one.replies for name, one in self._stats.items() if one is not None}
+        self._stats = {
+            Recipient(template, position): stats.get((judge_name(self._judges[position]), template))
+            for template, positions in self._by_template.items()
+            for position in positions
+        }
+        self._system_tokens = [self._count(one.system) for one in self._judges]
+        for (template, _), one in self._stats.items():
+            if one is not None:
+                plan.observed_replies[template] = plan.observed_replies.get(template, 0) + one.replies
 
     def add(
         self,
         example: Example,
         responses: Sequence[Response],
         scored: ScoredExample,
-        requests: Sequence[tuple[ChatRequest, bool]],
+        requests: Sequence[RecordedRequest],
     ) -> None:
         """Add the recorded requests of one prompt, and estimate those that would follow."""
         self._plan.prompts += 1
         self._plan.counted_prompts += 1
         self._plan.responses += len(responses)
-        missing = [request for request, is_cached in requests if not is_cached]
-        for request, is_cached in requests:
-            self._add(request.template, Requests(cached=is_cached))
-        for request in missing:
+        missing = [recorded for recorded in requests if not recorded.is_cached]
+        for request, position, is_cached in requests:
+            self._add(Recipient(request.template, position), Requests(cached=is_cached))
+        for request, position, _ in missing:
+            recipient = Recipient(request.template, position)
             statements = ZERO
             if request.template == "statements":
-                statements = expected_statements(request.slots["answer"], self._stats["statements"])
-            tokens = self._count(request.text) + self._system_tokens[request.template]
-            self._add_calls(request.template, Range.exactly(1), tokens, request.max_tokens, statements)
+                statements = expected_statements(request.slots["answer"], self._stats[recipient])
+            tokens = self._count(request.text) + self._system_tokens[position]
+            self._add_calls(recipient, Range.exactly(1), tokens, request.max_tokens, statements)
         # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger. Else there
         # is one for each distinct response, with some or all extracts unknown.
-        if any(request.template == "extraction" for request in missing):
+        if any(recorded.request.template == "extraction" for recorded in missing):
             extracts = scored.extraction.extracts
             cached = sum(self._count(extract.text) for extract in extracts if extract.text is not None)
             unknown = sum(extract.reason is not None for extract in extracts)
@@ -200,9 +211,9 @@ class _RequestCounter:
                 template = self._prompts.template("completeness", detect_language(example.query, text))
                 tokens = sum(self._count(part) for part in (template.text, example.query, text))
                 tokens += cached + EXTRACT_TOKENS * unknown
-                self._add_calls("completeness", Range.exactly(1), tokens, template.max_tokens)
+                self._add_panel_calls("completeness", Range.exactly(1), tokens, template.max_tokens)
         # One support request for each statement that the replies to these requests will list.
-        for request in missing:
+        for request, position, _ in missing:
             if request.template != "statements":
                 continue
             answer = request.slots["answer"]
@@ -211,8 +222,8 @@ class _RequestCounter:
             if len(example.context) <= MAX_CHARACTERS_PER_TOKEN * evidence:
                 evidence = min(evidence, self._count(example.context))
             tokens = self._count(template.text) + evidence + STATEMENT_TOKENS
-            statements = expected_statements(answer, self._stats["statements"])
-            self._add_calls("support", statements, tokens, template.max_tokens)
+            statements = expected_statements(answer, self._stats[Recipient("statements", position)])
+            self._add_panel_calls("support", statements, tokens, template.max_tokens)
 
     def finish(self, total_prompts: int | None, prices: PricesConfig, *, is_adaptive: bool) -> None:
         """Scale up to all prompts, add repeated attempts, lower the minimum of adaptive scoring, add money and time."""
@@ -220,8 +231,10 @@ class _RequestCounter:
         scale = total_prompts / plan.prompts if total_prompts is not None and plan.prompts else 1.0
         responses = max(plan.responses // plan.prompts, 1) if plan.prompts else 1  # per prompt
         ordered = [template for templates in DIMENSION_TEMPLATES.values() for template in templates]
-        for template in sorted(plan.templates, key=ordered.index):
-            requests, stats, judge = plan.templates.pop(template), self._stats[template], self._judges[template]
+        by_judge: dict[int, Requests] = {}
+        for recipient in sorted(self._requests, key=lambda one: (ordered.index(one.template), one.judge)):
+            template, judge = recipient.template, self._judges[recipient.judge]
+            requests, stats = self._requests[recipient], self._stats[recipient]
             attempts = stats.attempts if stats is not None else 1.0
             # At the least, the best and the worst response of each prompt are judged in full.
             minimum = min(2 / responses, 1.0) if is_adaptive and template in ADAPTIVE_TEMPLATES else 1.0
@@ -232,36 +245,41 @@ class _RequestCounter:
             if (price := prices.price_for(judge)) is not None:
                 cost = partial(price.cost, batch=judge.mode != "live")
                 money = Range.combine(cost, prompt_tokens, completion_tokens)
-            plan.templates[template] = Requests(
+            scaled = Requests(
                 requests.calls * scale * factor,
                 prompt_tokens,
                 completion_tokens,
                 round(requests.cached * scale),  # not repeated
                 money,
             )
+            plan.templates[template] = plan.templates.get(template, Requests()) + scaled
+            by_judge[recipient.judge] = by_judge.get(recipient.judge, Requests()) + scaled
         plan.prompts, plan.responses = round(plan.prompts * scale), round(plan.responses * scale)
         plan.complete_prompts = round(plan.complete_prompts * scale)
         # All judges work at the same time, so the slowest one determines the duration.
         durations = [
-            _duration(judge, sum((plan.templates.get(name, Requests()) for name in names), Requests()))
-            for judge, names in self._templates
+            _duration(judge, by_judge.get(position, Requests())) for position, judge in enumerate(self._judges)
         ]
         plan.seconds = Range.combine(lambda *seconds: max(seconds), *durations)
 
+    def _add_panel_calls(self, template: str, calls: Range, prompt_tokens: float, limit: int) -> None:
+        for position in self._by_template[template]:
+            self._add_calls(Recipient(template, position), calls, prompt_tokens, limit)
+
     def _add_calls(
-        self, template: str, calls: Range, prompt_tokens: float, limit: int, statements: Range = ZERO
+        self, recipient: "Recipient", calls: Range, prompt_tokens: float, limit: int, statements: Range = ZERO
     ) -> None:
         completion_tokens = expected_reply_tokens(
-            template,
+            recipient.template,
             statements=statements,
             limit=limit,
-            reasoning_limit=self._judges[template].thinking_tokens,
-            stats=self._stats[template],
+            reasoning_limit=self._judges[recipient.judge].thinking_tokens,
+            stats=self._stats[recipient],
         )
-        self._add(template, Requests(calls, calls * prompt_tokens, calls * completion_tokens))
+        self._add(recipient, Requests(calls, calls * prompt_tokens, calls * completion_tokens))
 
-    def _add(self, template: str, requests: Requests) -> None:
-        self._plan.templates[template] = self._plan.templates.get(template, Requests()) + requests
+    def _add(self, recipient: "Recipient", requests: Requests) -> None:
+        self._requests[recipient] = self._requests.get(recipient, Requests()) + requests
 
 
 def _duration(judge: JudgeConfig, requests: Requests) -> Range:

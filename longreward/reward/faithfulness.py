@@ -4,13 +4,15 @@ The judge lists the statements. Each statement is a query that retrieves chunks 
 judge rates its support.
 """
 
+import statistics
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longreward.errors import RequestRefused
 from longreward.judge import ParsedReply
 from longreward.judge.truncation import truncated_list, truncated_verdict
-from longreward.records import Evidence, Statement, Verdict
+from longreward.records import Evidence, MemberScore, Statement, Verdict
+from longreward.reward.panel import join_analyses, majority, member_score, reduce_replies
 from longreward.reward.parsers import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict
 from longreward.utils.concurrency import gather
@@ -19,10 +21,10 @@ NO_STATEMENT = "the response holds no factual statement"
 
 
 class VerifiedStatement(NamedTuple):
-    """A statement with its support, and the judge's reply (None if there is no evidence to show to the judge)."""
+    """A statement with its support, and the judge's reply, or those of a panel (none without evidence to show)."""
 
     statement: Statement
-    reply: ParsedReply[float] | None
+    replies: Sequence[ParsedReply[float]]
 
 
 async def judge_faithfulness(item: DimensionInput) -> Verdict:
@@ -63,16 +65,23 @@ async def verify_statements(item: DimensionInput, statements: Sequence[str]) -> 
 async def verify_statement(item: DimensionInput, text: str, chunks: tuple[Evidence, ...]) -> VerifiedStatement:
     """Ask the judge for the support of one statement by these chunks; without chunks there is none."""
     if not chunks:
-        return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), None)
+        return VerifiedStatement(Statement(text=text, support=0.0, reason="the document is empty"), ())
     parse = PARSERS[item.prompts.parsing].support
     # Passages in document order, numbered from 1, as in the published prompts.
     passages = item.prompts.evidence([chunk.text for chunk in chunks], item.language)
     request = item.prompts.template("support", item.language).request({"statement": text, "context": passages})
-    reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
+    replies = await item.judge.query_panel(request, parse, parse_truncated=truncated_verdict(parse))
+    support, reason = reduce_replies(replies, majority)
+    votes = {reply.judge: reply.value for reply in replies} if len(replies) > 1 else {}
     statement = Statement(
-        text=text, support=reply.value, analysis=reply.text or None, evidence=chunks, reason=reply.reason
+        text=text,
+        support=support,
+        votes=votes,
+        analysis=join_analyses(replies) or None,
+        evidence=chunks,
+        reason=reason,
     )
-    return VerifiedStatement(statement, reply)
+    return VerifiedStatement(statement, replies)
 
 
 def mean_support(statements: Sequence[Statement], *, total: int) -> tuple[float | None, str | None]:
@@ -107,13 +116,25 @@ def faithfulness_verdict(
 ) -> Verdict:
     """Return the verdict with the usage of the listing and of all verified statements."""
     templates = ("statements", "support") if verified else ("statements",)
+    replies: list[ParsedReply[Any]] = [listing, *(reply for result in verified for reply in result.replies)]
     return make_verdict(
         item,
-        [listing, *(result.reply for result in verified if result.reply is not None)],
+        replies,
         score=score,
         reason=reason,
         analysis=None if statements else listing.text,
         statements=statements,
         truncated=listing.truncated,
         prompt_hashes=tuple(item.prompts.template(name, item.language).hash for name in templates),
+        members=member_scores(statements, replies),
     )
+
+
+def member_scores(statements: Sequence[Statement], replies: Sequence[ParsedReply[Any]]) -> tuple[MemberScore, ...]:
+    """Return the faithfulness by each judge of a panel; None where it rated some statements only."""
+    members = []
+    for judge in dict.fromkeys(judge for statement in statements for judge in statement.votes):
+        votes = [vote for statement in statements if (vote := statement.votes.get(judge)) is not None]
+        score = 10 * statistics.fmean(votes) if len(votes) == len(statements) else None
+        members.append(member_score(judge, score, [reply for reply in replies if reply.judge == judge]))
+    return tuple(members)

@@ -9,11 +9,13 @@ from typing import Any
 
 from longreward.chat_model import ChatRequest
 from longreward.judge import Judge, ParsedReply
+from longreward.judge.judge import join_names
 from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_verdict
-from longreward.records import Extraction, Statement, Verdict
+from longreward.records import Extraction, MemberScore, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
+from longreward.reward.panel import RATING_REDUCERS, join_analyses, member_score, reduce_replies, sum_usage
 from longreward.reward.parsers import PARSERS
 from longreward.utils.language import Language, detect_language
 
@@ -53,14 +55,17 @@ async def judge_rating(item: DimensionInput, *, template: str) -> Verdict:
 async def request_rating(item: DimensionInput, request: ChatRequest) -> Verdict:
     """Send `request` to the judge and parse the rating in the reply."""
     parse = PARSERS[item.prompts.parsing].rating
-    reply = await item.judge.query(request, parse, parse_truncated=truncated_verdict(parse))
+    replies = await item.judge.query_panel(request, parse, parse_truncated=truncated_verdict(parse))
+    score, reason = reduce_replies(replies, RATING_REDUCERS[item.judge.reducer])
+    members = tuple(member_score(reply.judge, reply.value, [reply]) for reply in replies)
     return make_verdict(
         item,
-        [reply],
-        score=reply.value,
-        reason=reply.reason,
-        analysis=reply.text,
+        replies,
+        score=score,
+        reason=reason,
+        analysis=join_analyses(replies),
         prompt_hashes=(request.prompt_hash,),
+        members=members if len(members) > 1 else (),
     )
 
 
@@ -74,6 +79,7 @@ def make_verdict(
     statements: Sequence[Statement] = (),
     prompt_hashes: tuple[str, ...],
     truncated: bool = False,
+    members: tuple[MemberScore, ...] = (),
 ) -> Verdict:
     """Return a verdict that accounts for the calls and tokens of all `replies`, whichever run made the calls."""
     return Verdict(
@@ -83,8 +89,7 @@ def make_verdict(
         statements=tuple(statements),
         truncated=truncated,
         prompt_hashes=prompt_hashes,
-        judge=replies[0].judge if replies else item.judge.name,
-        calls=sum(reply.attempts for reply in replies),
-        prompt_tokens=sum(reply.usage.prompt_tokens for reply in replies),
-        completion_tokens=sum(reply.usage.completion_tokens for reply in replies),
+        judge=join_names(reply.judge for reply in replies) or item.judge.name,
+        members=members,
+        **sum_usage(replies),
     )

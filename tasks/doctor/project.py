@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from longreward.errors import ConfigError, LongRewardError
+from longreward.models.model_family import same_family_warnings
 from longreward.params import Params, read_params, stage_names
 from longreward.tasks.doctor.finding import Finding, failure, note, ok, public_url
 from longreward.tasks.dvc_command import lock_problem
@@ -61,6 +62,9 @@ def check_settings(path: Path) -> Generator[Finding, None, Params | None]:
     else:
         yield ok("settings", f"ready for {', '.join(stages)}")
     yield from _check_retriever(params)
+    for sentence in same_family_warnings(params.policy, (judge.model or "" for judge, _ in params.judge.judges())):
+        message, _, advice = sentence.partition(", so ")
+        yield note("judge", message, advice)
     return params
 
 

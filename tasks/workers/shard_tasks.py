@@ -162,13 +162,11 @@ class ScoreShard:
 def divide_limits(judge: JudgeConfig, shards: int) -> JudgeConfig:
     """Return the judge's settings for one of so many concurrent shards: an equal share of each limit, at least 1."""
 
-    def divided(limits: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: max(limit // shards, 1) for name, limit in limits.items() if name in LIMITS and limit is not None}
+    def divided(one: JudgeConfig) -> dict[str, int]:
+        limits = {name: getattr(one, name) for name in LIMITS}
+        return {name: max(limit // shards, 1) for name, limit in limits.items() if limit is not None}
 
-    dimensions = {name: changes | divided(changes) for name, changes in judge.dimensions.items()}
-    return judge.model_copy(
-        update={**divided({name: getattr(judge, name) for name in LIMITS}), "dimensions": dimensions}
-    )
+    return judge.map_judges(divided)
 
 
 def max_concurrent_shards(judge: JudgeConfig, capacity: int) -> int:

@@ -137,6 +137,7 @@
     const [margin, length, score] = [range("margin"), range("length"), range("score")];
     const [show, reason, group, of, dimension] = ["show", "reason", "group", "of", "dimension"].map((id) => $(id).value);
     if (show === "pair") tests.push((row) => row.margin !== null || (isPairs() && row.left && !row.noPair));
+    if (show === "disputed") tests.push((row) => row.disputed);
     if (show === "no-pair") tests.push((row) => row.noPair !== null);
     if (show === "flagged") tests.push((row) => flagOf(row)?.flagged);
     if (show === "commented") tests.push((row) => flagOf(row)?.comment);
@@ -243,6 +244,7 @@
             : row.noPair
               ? el("span", { class: "chip warn" }, "no pair")
               : null,
+          row.disputed ? el("span", { class: "chip warn", title: "the judges disagree" }, "disputed") : null,
         ),
         el("bdi", { class: "item-query" }, row.query),
         row.noPair ? el("span", { class: "item-note" }, row.noPair) : null,
@@ -331,6 +333,8 @@
         el("h1", {}, el("bdi", {}, entry.id)),
         entry.group ? el("span", { class: "chip" }, entry.group) : null,
         entry.margin !== null ? el("span", { class: "chip strong" }, isPairs() ? `margin ${number(entry.margin)}` : `DPO − SFT ${signed(entry.margin)}`) : null,
+        Object.entries(entry.member_margins).map(([judge, margin]) => el("span", { class: `chip ${margin < 0 ? "warn" : ""}`, title: "margin by this judge" }, `${judge} ${signed(margin)}`)),
+        entry.disputed ? el("span", { class: "chip warn" }, "disputed") : null,
         entry.no_pair ? el("span", { class: "chip warn" }, `no pair: ${entry.no_pair}`) : null,
         usage ? el("span", { class: "note", title: "All judge calls of this prompt" }, usage) : null,
         el(
@@ -442,6 +446,10 @@
     );
   };
 
+  // What each judge of a panel gave.
+  const memberScores = (scores) =>
+    Object.keys(scores).length ? el("p", { class: "measures" }, Object.entries(scores).map(([judge, score]) => el("span", { class: "chip" }, `${judge} ${number(score, 1)}`))) : null;
+
   const DIMENSIONS = new Set(["helpfulness", "logicality", "faithfulness", "completeness"]);
   const dimensionRow = (dimension) => {
     const max = dimension.calls || DIMENSIONS.has(dimension.name) ? 10 : null; // verdicts of benchmarks have scales of their own
@@ -462,6 +470,7 @@
         max ? bar(dimension.score, max, dimension.name) : null,
         el("span", { class: "dimension-score" }, dimension.score !== null ? number(dimension.score, 1) : dimension.bounds ? `${number(dimension.bounds[0], 1)}–${number(dimension.bounds[1], 1)}` : "unscored"),
       ),
+      memberScores(dimension.members),
       dimension.reason ? el("p", { class: "reason" }, dimension.reason) : null,
       dimension.reply ? el("blockquote", { dir: "auto" }, dimension.reply) : el("p", { class: "note" }, dimension.statements.length ? "The replies are with the statements." : "No reply is recorded."),
       el("p", { class: "note" }, facts.join(" · ")),
@@ -485,6 +494,7 @@
         ? el(
             "div",
             { class: "statement-more" },
+            memberScores(statement.votes),
             statement.reason ? el("p", { class: "reason" }, statement.reason) : null,
             statement.reply ? el("blockquote", { dir: "auto" }, statement.reply) : null,
           )
@@ -755,7 +765,7 @@
     const [left, right] = sideNames();
     const names = isPairs() ? ["file", "large", "small", "high", "low"] : ["large", "better", "worse", "file"];
     options($("sort"), names.map((name) => [name, SORTS[name][0].replace("right side", "DPO")]));
-    options($("show"), [["", "all prompts"], ...(isPairs() ? [["pair", "with a pair"], ["no-pair", "without a pair"]] : []), ["unscored", "with unscored responses"], ["flagged", "flagged"], ["commented", "with a comment"]]);
+    options($("show"), [["", "all prompts"], ...(isPairs() ? [["pair", "with a pair"], ["no-pair", "without a pair"]] : []), ...(collection.rows.some((one) => one.disputed) ? [["disputed", "disputed by the judges"]] : []), ["unscored", "with unscored responses"], ["flagged", "flagged"], ["commented", "with a comment"]]);
     options($("reason"), [["", "any"], ...[...reasons].sort((a, b) => b[1] - a[1]).slice(0, 100).map(([reason, times]) => [reason, `${reason} (${times})`])]);
     options($("group"), [["", "all"], ...groups.map((group) => [group, group])]);
     for (const node of [$("group"), document.querySelector("[data-for=group]")]) node.hidden = groups.length < 2;

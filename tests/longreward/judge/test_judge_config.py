@@ -128,7 +128,7 @@ def test_equal_judges_merged() -> None:
         ({"faithfulness": {"kind": "openai"}}, "must name the model"),
         ({"faithfulness": {"kind": "openai", "model": "b", "base_url": "http://x/v1"}}, "OPENAI_API_KEY is sent to"),
         ({"faithfulness": {"max_attempts": 0}}, "max_attempts"),
-        ({"faithfulness": {"dimensions": {}}}, "dimensions: .*holds for all dimensions"),
+        ({"faithfulness": {"dimensions": {}}}, "dimensions: .*holds for all judges"),
         ({"faithfulness": {"model": "b"}}, "its kind is offline"),
     ],
 )
@@ -150,3 +150,72 @@ def test_http_judge_needs_model_and_url() -> None:
         config(kind="http")
     with pytest.raises(ConfigError, match="http://localhost:8000/v1"):
         config(base_url="localhost:8000")
+
+
+def models(judge: JudgeConfig) -> dict[str, list[str]]:
+    return {
+        dimension: [one.model or one.kind for one in judge.panel_for(dimension)]  # type: ignore[arg-type]
+        for dimension in ("helpfulness", "faithfulness", "completeness")
+    }
+
+
+def test_panel_inherits_from_the_judge_and_rates_every_dimension() -> None:
+    other_server = {"kind": "vllm", "base_url": "http://localhost:8000/v1", "model": "q"}
+    judge = config(
+        kind="zhipu",
+        model="glm-4-plus",
+        requests_per_minute=60,
+        timeout_s=30,
+        panel=[{"model": "glm-4-air"}, other_server, {"kind": "offline"}],
+        dimensions={"faithfulness": {"model": "glm-4-long"}, "completeness": {"panel": [{"model": "glm-4-flash"}]}},
+    )
+    assert models(judge) == {
+        "helpfulness": ["glm-4-plus", "glm-4-air", "q", "offline"],
+        "faithfulness": ["glm-4-long", "glm-4-air", "q", "offline"],
+        "completeness": ["glm-4-plus", "glm-4-flash"],
+    }
+    _, same_server, elsewhere, _ = judge.panel_for("helpfulness")
+    assert (same_server.kind, same_server.requests_per_minute, same_server.timeout_s) == ("zhipu", 60, 30)
+    assert (elsewhere.api_key_env, elsewhere.requests_per_minute, elsewhere.timeout_s) == (None, None, 30)
+    assert [(one.model or one.kind, len(dimensions)) for one, dimensions in judge.judges()] == [
+        ("glm-4-plus", 3),
+        ("glm-4-air", 3),
+        ("q", 3),
+        ("offline", 3),
+        ("glm-4-long", 1),
+        ("glm-4-flash", 1),
+    ]
+    # The first judge of a panel alone gets requests for lists: glm-4-long the statements, glm-4-plus the extracts.
+    by_template = judge.judges_by_template()
+    assert (by_template["statements"], by_template["support"]) == ([4], [4, 1, 2, 3])
+    assert (by_template["extraction"], by_template["completeness"]) == ([0], [0, 5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"panel": [{"model": "a"}]}, "helpfulness is rated by a twice"),
+        ({"panel": [{"model": "b"}], "dimensions": {"completeness": {"model": "b"}}}, r"dimensions.completeness.panel"),
+        ({"panel": [{"model": "b", "reducer": "median"}]}, r"judge.panel.0.reducer: judge.reducer holds for all"),
+        ({"panel": [{"model": "b"}, {"modle": "c"}]}, r"judge.panel.1: not valid\s+modle: unknown key"),
+        ({"panel": [{"model": "b", "panel": []}]}, r"judge.panel.0.panel: judge.panel holds for all"),
+        ({"panel": [{"model": "b"}], "reducer": "majority"}, "reducer: Input should be 'mean' or 'median'"),
+    ],
+    ids=["same-model", "same-model-in-dimension", "reducer-of-member", "unknown-key", "nested", "unknown-reducer"],
+)
+def test_invalid_panel_is_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config(kind="vllm", base_url="http://localhost:8000/v1", **{"model": "a", **settings})
+
+
+def test_settings_of_all_judges_are_changed_with_those_of_dimensions_and_panels() -> None:
+    judge = config(
+        kind="vllm",
+        model="a",
+        max_concurrency=8,
+        panel=[{"model": "b", "max_concurrency": 4}],
+        dimensions={"faithfulness": {"model": "c", "panel": [{"model": "d", "max_concurrency": 2}]}},
+    )
+    halved = judge.map_judges(lambda one: {"max_concurrency": one.max_concurrency // 2})
+    assert {one.model: one.max_concurrency for one, _ in halved.judges()} == {"a": 4, "b": 2, "c": 4, "d": 1}
+    assert models(halved) == models(judge)

@@ -222,5 +222,5 @@ def test_gate_setting(tmp_path: Path) -> None:
     assert read_params(None, ["judge.check.gate=off", "judge.check.min_rank=0.9"]).judge.check.min_rank == 0.9
     with pytest.raises(ConfigError, match=r"judge\.check\.gate"):
         read_params(None, ["judge.check=maybe"])
-    with pytest.raises(ConfigError, match=r"judge\.check holds for all dimensions"):
+    with pytest.raises(ConfigError, match=r"judge\.check holds for all judges"):
         JudgeConfig(dimensions={"logicality": {"check": {"gate": "warn"}}})

@@ -40,6 +40,7 @@ class TableJudge(Judge):
     def __init__(self, cards: Sequence[Card]) -> None:
         self.cards = cards
         self.requests: list[tuple[str, str]] = []
+        self.reducer = "mean"
 
     @property
     def name(self) -> str:
@@ -53,6 +54,9 @@ class TableJudge(Judge):
         self.requests.append((question.template, about))
         value = read(self._answer(question.template, [int(number) for number in about.split() if number.isdigit()]))
         return ParsedReply(value, None if value is not None else "no verdict", "", 1, 1, TokenUsage(), "table")
+
+    async def query_panel(self, question: ChatRequest, read: Callable[[str], Any], **_: Any) -> list[ParsedReply[Any]]:
+        return [await self.query(question, read)]
 
     def _answer(self, template: str, numbers: list[int]) -> str:
         if template == "extraction":

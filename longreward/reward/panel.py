@@ -1,0 +1,64 @@
+"""Make one verdict of the replies of a panel: several judges that get the same request (`judge.panel`).
+
+    ratings  7, 4, 6    mean 5.67, median 6
+    support  1, 0.5, 1  majority 1
+
+A verdict needs the replies of all judges: judges differ in how strict they are, so that the mean of fewer is no
+comparable score. With one judge, its verdict is unchanged.
+"""
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from longreward.judge import ParsedReply
+from longreward.judge.config import Reducer
+from longreward.records import MemberScore
+
+RATING_REDUCERS: Mapping[Reducer, Callable[[Sequence[float]], float]] = {
+    "mean": statistics.fmean,
+    "median": statistics.median,
+}
+
+
+def majority(votes: Sequence[float]) -> float:
+    """Return the level with the most votes; of tied levels the middle one, of two the lower.
+
+    A tie of two judges thus counts against the response: the support of its statement is in doubt.
+
+    >>> majority([1.0, 0.5, 1.0]), majority([1.0, 0.0]), majority([1.0, 0.5, 0.0])
+    (1.0, 0.0, 0.5)
+    """
+    return statistics.median_low(statistics.multimode(votes))
+
+
+def reduce_replies(
+    replies: Sequence[ParsedReply[float]], reduce: Callable[[Sequence[float]], float]
+) -> tuple[float | None, str | None]:
+    """Return the reduced value, or None and the reason of the first judge without a readable reply."""
+    values = [reply.value for reply in replies if reply.value is not None]
+    if len(values) == len(replies):
+        return (values[0] if len(values) == 1 else reduce(values)), None
+    first = next(reply for reply in replies if reply.value is None)
+    return None, first.reason if len(replies) == 1 else f"{first.judge}: {first.reason}"
+
+
+def join_analyses(replies: Sequence[ParsedReply[float]]) -> str:
+    """Return the text of the reply, or of each judge's under its name."""
+    if len(replies) == 1:
+        return replies[0].text
+    return "\n\n".join(f"{reply.judge}:\n{reply.text}" for reply in replies)
+
+
+def member_score(judge: str, score: float | None, replies: Sequence[ParsedReply[Any]]) -> MemberScore:
+    """Return the score of one judge of a panel with the usage of its replies."""
+    return MemberScore(judge=judge, score=score, **sum_usage(replies))
+
+
+def sum_usage(replies: Sequence[ParsedReply[Any]]) -> dict[str, int]:
+    """Return the calls and tokens behind these replies, whichever run made the calls."""
+    return {
+        "calls": sum(reply.attempts for reply in replies),
+        "prompt_tokens": sum(reply.usage.prompt_tokens for reply in replies),
+        "completion_tokens": sum(reply.usage.completion_tokens for reply in replies),
+    }
