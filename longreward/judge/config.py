@@ -103,9 +103,9 @@ class JudgeConfig(Config):
     """Which judge replies, how fast it may be called, and when to give up on a request."""
 
     kind: Kind = "offline"
-    """Who replies. `offline`: the built-in lexical judge; `openai`, `zhipu`, `anthropic`, `vllm`, `sglang`, `ollama`:
-    that server, with its address, key variable and peculiarities filled in; `http`: any other that speaks the OpenAI
-    chat protocol."""
+    """Who replies. `offline`: the built-in lexical judge; `openai`, `zhipu`, `anthropic`, `gemini`, `vllm`, `sglang`,
+    `ollama`: that server, with its address, key variable and peculiarities filled in; `http`: any other that speaks the
+    OpenAI chat protocol."""
 
     base_url: BaseUrl | None = None
     """Root of the server's API, as `http://localhost:8000/v1`; None: the address of `kind` (`http`: api.openai.com)."""

@@ -33,7 +33,11 @@ POOL_SIZE, MAX_POOLS = 16, 8
 PROPERTIES_PATH = "/props"  # of llama.cpp's server
 # Fields that a request can do without, and how a refusal of each names it.
 OPTIONAL_FIELDS = {"logprobs": "logprob", "stop": "stop"}
-_FILTER_FINISH_REASONS = ("content_filter", "sensitive", "refusal")
+# In lower case: Gemini passes on its own names ("SAFETY"), or adds one ("content_filter: SAFETY").
+_FILTER_FINISH_REASONS = (
+    *("content_filter", "sensitive", "refusal"),
+    *("safety", "recitation", "blocklist", "prohibited_content", "spii"),
+)
 
 
 class HttpJudge:
@@ -211,7 +215,7 @@ class HttpJudge:
             text, finish_reason = message.get("content") or "", choice.get("finish_reason") or "stop"
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise self._no_completion(body) from None
-        if finish_reason in _FILTER_FINISH_REASONS:
+        if str(finish_reason).lower().partition(":")[0] in _FILTER_FINISH_REASONS:
             raise RequestRefused(self.errors.sanitize(f"the {self.server} withheld its answer ({finish_reason})"))
         if not text and message.get("refusal"):
             raise RequestRefused(self.errors.sanitize(f"the {self.server} declined: {message['refusal']}"))
@@ -296,7 +300,10 @@ def _parse_usage(usage: Any) -> TokenUsage:
         return TokenUsage()
     details = usage.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else 0
-    return TokenUsage(*token_counts([usage.get("prompt_tokens"), usage.get("completion_tokens"), cached]))
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    prompt, completion, total, cached = token_counts([*map(usage.get, names), cached])
+    # Gemini counts reasoning in the total only, but charges for it.
+    return TokenUsage(prompt, max(completion, total - prompt) if prompt else completion, cached)
 
 
 def token_counts(values: Sequence[Any]) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["offline", "http", "openai", "zhipu", "anthropic", "vllm", "sglang", "ollama"]
+Kind = Literal["offline", "http", "openai", "zhipu", "anthropic", "gemini", "vllm", "sglang", "ollama"]
 LengthField = Literal["max_tokens", "max_completion_tokens"]
 Mode = Literal["live", "batch", "batch_files"]
 
@@ -86,6 +86,13 @@ PROVIDERS: Mapping[Kind, Provider] = {
         batch_megabytes=100.0,  # the API takes 256, but one call holds a batch in memory
         client="longreward.judge.anthropic:AnthropicJudge",
         batch_client="longreward.judge.batch.anthropic:AnthropicBatchJudge",
+    ),
+    # Through its OpenAI-compatible interface: docs/decisions/2026-11-27-gemini-and-litellm.md compares the native one.
+    "gemini": Provider(
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        key_env="GEMINI_API_KEY",
+        hosts=("generativelanguage.googleapis.com",),
+        needs_key=True,
     ),
     "vllm": Provider(base_url="http://localhost:8000/v1", key_env="VLLM_API_KEY"),
     "sglang": Provider(base_url="http://localhost:30000/v1", key_env="SGLANG_API_KEY"),

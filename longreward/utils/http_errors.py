@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from longreward.errors import (
     JudgeError,
@@ -41,6 +42,7 @@ _LENGTH_CODES = {"context_length_exceeded", "string_above_max_length", "1261", "
 _QUOTA_CODES = {"insufficient_quota", "1113"}  # OpenAI; Zhipu, where an empty account answers 429
 _TOO_LONG = re.compile(
     r"context (?:length|window|size)|maximum (?:model )?(?:length|input)|too (?:long|many tokens)"
+    r"|maximum number of tokens allowed"  # of Gemini
     r"|`max_new_tokens` must be",  # of Text Generation Inference
     re.I,
 )
@@ -114,7 +116,7 @@ class ErrorMapper:
             return JudgeRefused(f"the {self.server} has no quota left: {message}")
         if status in (408, 409, 429) or status >= 500:
             result = JudgeUnavailable(f"the {self.server} answered {status} to every retry: {message}")
-            wait = retry_after_s(headers or {})
+            wait = retry_after_s(headers or {}) or _retry_delay_s(body)
             if wait is not None and wait > MAX_RETRY_AFTER_S:
                 return JudgeUnavailable(f"{result}; it wants no call for {wait:,.0f} s")
             if (headers or {}).get("x-should-retry") != "false":
@@ -124,7 +126,7 @@ class ErrorMapper:
             return result
         if body.lstrip().startswith("<"):
             return self.protocol_error(body)
-        if status in (401, 403):
+        if status in (401, 403) or "API key" in message:  # Gemini answers 400
             advice = f"check the key in {self.key_env} (it {'was sent' if self.key else 'is not set'})"
         elif status == 404:
             advice = f"check {self.section}.model, and whether {self.section}.base_url should end in /v1"
@@ -142,6 +144,7 @@ class ErrorMapper:
             parsed = json.loads(body)
         except (ValueError, RecursionError):
             parsed = {}
+        parsed = _first(parsed)
         error = parsed.get("error", parsed) if isinstance(parsed, dict) else {}
         if not isinstance(error, dict):
             error = {"message": str(error)}
@@ -181,10 +184,21 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def _retry_delay_s(body: str) -> float | None:
+    """Return the pause that the body of an error asks for, as Google's `RetryInfo` does; None where there is none."""
+    match = re.search(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"', body)
+    return float(match[1]) if match else None
+
+
+def _first(parsed: Any) -> Any:
+    """Return the error of a list, which is how Gemini's OpenAI-compatible interface sends one."""
+    return parsed[0] if isinstance(parsed, list) and parsed else parsed
+
+
 def reported_status(body: str) -> int | None:
     """Return the status of an error object that came with HTTP 200, as routers send it; None: there is none."""
     try:
-        parsed = json.loads(body)
+        parsed = _first(json.loads(body))
         error = parsed.get("error") if not parsed.get("choices") else None
     except (ValueError, AttributeError, RecursionError):
         return None

@@ -79,6 +79,11 @@ async def query(url: str | None, *, ledger: Path | None = None, **settings: Any)
             0.01,
             {"max_tokens": 64, "temperature": 0.01, "thinking": {"type": "disabled"}},
         ),
+        (
+            {"kind": "gemini", "extra_body": {"reasoning_effort": "low"}},
+            0.0,
+            {"max_tokens": 64, "temperature": 0.0, "reasoning_effort": "low"},
+        ),
         ({"kind": "anthropic"}, 0.0, {"max_tokens": 64, "temperature": 0.0}),
         (
             {"kind": "vllm", "extra_body": {"chat_template_kwargs": {"enable_thinking": False}}},
@@ -206,6 +211,22 @@ async def test_text_parts_joined_and_invalid_values_replaced(serve_chat: Any, co
         reply = await complete(server.url)
     assert reply.text == "? [[7]]"
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.cached_tokens) == (0, 0, 0)
+
+
+async def test_reasoning_that_is_only_in_total_counts_as_completion(serve_chat: Any, completion: Any) -> None:
+    """Gemini's usage: 405 tokens of reasoning are charged as output."""
+    usage = {"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}
+    with serve_chat(lambda _: (200, completion("[[7]]") | {"usage": usage})) as server:
+        reply = await complete(server.url)
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (20, 603)
+
+
+@pytest.mark.parametrize("reason", ["SAFETY", "RECITATION", "PROHIBITED_CONTENT", "content_filter: SAFETY"])
+async def test_reply_that_gemini_withheld(serve_chat: Any, reason: str) -> None:
+    body = {"choices": [{"finish_reason": reason, "index": 0, "message": {"role": "assistant"}}]}
+    with serve_chat(lambda _: (200, body)) as server:
+        error = await failure(server.url, RequestRefused)
+    assert reason in str(error)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def test_every_kind_documented() -> None:
         ("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
         ("zhipu", "https://open.bigmodel.cn/api/paas/v4", "ZHIPUAI_API_KEY"),
         ("anthropic", "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
     ],
 )
 def test_key_of_provider_required_and_sent_only_to_own_address(

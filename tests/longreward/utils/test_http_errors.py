@@ -18,6 +18,12 @@ from longreward.utils.http_errors import ErrorMapper, is_filter_notice, retry_af
 MAPPER = ErrorMapper(server="judge", section="judge", key=None, key_env="K", timeout_s=1, connect_s=1)
 
 
+# Gemini sends a list, and the pause in the body.
+GEMINI_QUOTA = """[{"error": {"code": 429, "message": "You exceeded your current quota. Please retry in 36.5s.",
+  "status": "RESOURCE_EXHAUSTED",
+  "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36.5s"}]}}]"""
+
+
 @pytest.mark.parametrize(
     ("status", "body", "headers", "transient"),
     [
@@ -33,6 +39,7 @@ MAPPER = ErrorMapper(server="judge", section="judge", key=None, key_env="K", tim
         (429, "{}", {"retry-after": "86400"}, None),  # a day
         (429, '{"error": {"code": "insufficient_quota"}}', {}, None),
         (401, "{}", {}, None),
+        (429, GEMINI_QUOTA, {}, TransientFailure(throttled=True, retry_after_s=36.5)),
     ],
 )
 def test_transient_statuses(
@@ -75,6 +82,7 @@ def test_transient_statuses(
         (413, "{}", PromptTooLong, "too long"),
         (400, '{"error": {"message": "filtered", "code": "content_filter"}}', RequestRefused, "content filter"),
         (400, '{"error": {"code": "1301", "message": "unsafe"}}', RequestRefused, "content filter"),
+        (400, '[{"error": {"code": 400, "message": "API key not valid."}}]', JudgeRefused, "check the key in K"),
         (
             400,
             '{"error": {"code": "x", "message": "y", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}',
@@ -133,6 +141,14 @@ def test_filter_notice(text: str, expected: bool) -> None:
                 "code": 400,
             },
             "context length (4096 tokens)",
+        ),
+        (  # Gemini
+            400,
+            {
+                "code": 400,
+                "message": "The token count (6030) exceeds the maximum number of tokens allowed (4096).",
+            },
+            "allowed (4096)",
         ),
         (
             422,
