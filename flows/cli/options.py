@@ -2,11 +2,12 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from longreward.flows.cli.parser import USAGE_ERROR
+from longreward.errors import ConfigError
+from longreward.flows.cli.parser import USAGE_ERROR, unknown_name
 
 if TYPE_CHECKING:
     from longreward.params import Params
@@ -55,6 +56,30 @@ def add_ledger_argument(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the ledger of the judge's replies (default: ledger.sqlite in $LONGREWARD_STATE or .longreward)",
     )
+
+
+def add_column_argument(command: argparse.ArgumentParser, records: str, fields: Sequence[str]) -> None:
+    """Add `--column FIELD=COLUMN`; `records` says in the help what is read."""
+    command.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help=f"read {records} from other columns; fields: {', '.join(fields)}",
+    )
+
+
+def parse_columns(arguments: Iterable[str], fields: Sequence[str]) -> dict[str, str]:
+    """Return the columns of `--column` by field. Raises ConfigError for another field."""
+    columns = {}
+    for argument in arguments:
+        field, _, column = argument.partition("=")
+        if not column:
+            raise ConfigError(f"--column is {argument!r}, expected FIELD=COLUMN, as in {fields[0]}=name")
+        if field not in fields:
+            raise ConfigError(unknown_name("--column field", field, fields))
+        columns[field] = column
+    return columns
 
 
 def default_ledger() -> Path:

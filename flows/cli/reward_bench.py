@@ -2,15 +2,17 @@
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from longreward.errors import ConfigError
 from longreward.flows.cli.options import (
+    add_column_argument,
     add_ledger_argument,
     add_settings_arguments,
     default_ledger,
     integer_between,
     load_settings,
+    parse_columns,
 )
 from longreward.flows.cli.parser import unknown_name
 
@@ -43,13 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="NAME",
         help="judgebench, rewardbench-2, rm-bench, …; default: by the columns of the first row",
     )
-    command.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="FIELD=COLUMN",
-        help=f"read pairs from other columns; fields: {', '.join(PAIR_COLUMNS)}",
-    )
+    add_column_argument(command, "pairs", PAIR_COLUMNS)
     command.add_argument("--limit", type=integer_between(1), metavar="N", help="use N items, of all groups")
     command.add_argument(
         "--reward-model",
@@ -111,6 +107,7 @@ def _reward_bench(options: argparse.Namespace) -> int:
 
 def _read_items(options: argparse.Namespace) -> "tuple[ItemFiles | None, list[Item]]":
     """Return the items to use, with their files unless they are the built-in ones."""
+    from longreward.data.preferences import PairsConfig
     from longreward.reward_bench.builtin_items import builtin_items
     from longreward.reward_bench.item_files import limit_items, read_item_files
     from longreward.reward_bench.public_formats import AUTO, FORMATS
@@ -119,7 +116,8 @@ def _read_items(options: argparse.Namespace) -> "tuple[ItemFiles | None, list[It
     if options.format not in (AUTO, *FORMATS):
         raise ConfigError(unknown_name("--format value", options.format, (AUTO, *FORMATS)))
     if options.items:
-        files = read_item_files(options.items, format_name=options.format, columns=_pair_columns(options.column))
+        columns = PairsConfig(**parse_columns(options.column, PAIR_COLUMNS))
+        files = read_item_files(options.items, format_name=options.format, columns=columns)
         items = files.items
         if files.rejected:
             print(files.describe_rejected(), file=sys.stderr)
@@ -128,21 +126,6 @@ def _read_items(options: argparse.Namespace) -> "tuple[ItemFiles | None, list[It
     else:
         items = list(builtin_items())
     return files, limit_items(items, options.limit) if options.limit else items
-
-
-def _pair_columns(arguments: list[str]) -> Any:
-    """Return the columns of `--column` as settings of pairs. Raises ConfigError for another field."""
-    from longreward.data.preferences import PairsConfig
-
-    columns = {}
-    for argument in arguments:
-        field, separator, column = argument.partition("=")
-        if not separator or not column:
-            raise ConfigError(f"--column is {argument!r}, expected FIELD=COLUMN, as in prompt=question")
-        if field not in PAIR_COLUMNS:
-            raise ConfigError(unknown_name("--column field", field, PAIR_COLUMNS))
-        columns[field] = column
-    return PairsConfig(**columns)
 
 
 def _show_plan(options: argparse.Namespace, params: "Params", items: "list[Item]") -> bool:

@@ -88,7 +88,7 @@ class BenchmarkReport:
 def markdown(report: BenchmarkReport) -> str:
     """Return the report as Markdown."""
     differences = report.differences()
-    sections = [_section(result, differences.get(result.name)) for result in report.results]
+    sections = [benchmark_section(result, differences.get(result.name)) for result in report.results]
     confidence = report.options.confidence
     notes = (
         f"Verdicts are parsed as benchmark.parsing says ({report.parsing}). Intervals ({confidence:.0%}) are over the "
@@ -119,7 +119,8 @@ def _overlap_section(overlaps: Mapping[str, Sequence[CaseOverlap]]) -> list[str]
     return ["\n".join(lines)]
 
 
-def _section(result: BenchmarkResult, difference: DifferenceEstimate | None) -> str:
+def benchmark_section(result: BenchmarkResult, difference: DifferenceEstimate | None = None) -> str:
+    """Return the heading, the notes and the metrics of one benchmark as Markdown."""
     judge = f"Judge: {result.judge}." if result.judge else "No judge: answers are compared with references."
     lines = [f"## {result.name}", "", judge, ""]
     if not result.official:

@@ -1,6 +1,6 @@
 """Types shared by all sources of raw records, and the values that no source accepts in a record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -12,6 +12,8 @@ SYNTHESIZED = Path("data/synthesized")
 
 COLUMN_SAMPLE_ROWS = 100
 """Records from which a source without a schema takes its column names."""
+
+LISTED_ROWS = 5  # in a message about rows that are left out
 
 MAX_RECORD_MIB = 64.0
 """Default of `prepare.max_record_mib`: about 16 million tokens of English, more than any model reads."""
@@ -67,6 +69,16 @@ class RejectedRecord:
             "idx": self.idx,
             "reason": self.reason,
         }
+
+
+def describe_rejected(rejected: Sequence[RejectedRecord], *, total: int) -> str:
+    """Return how many of `total` rows are left out, with the first of them."""
+    duplicates = sum(row.kind == "duplicate" for row in rejected)
+    listed = "\n".join(f"  {row.location}: {row.reason}" for row in rejected[:LISTED_ROWS])
+    return (
+        f"{len(rejected)} of {total} rows are left out ({len(rejected) - duplicates} bad, {duplicates} repeated). The "
+        f"first:\n{listed}"
+    )
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

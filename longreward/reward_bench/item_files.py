@@ -9,13 +9,11 @@ from pydantic import ValidationError
 
 from longreward.data.file_source import find_files
 from longreward.data.preferences import PairsConfig
-from longreward.data.source import RejectedRecord, SourceLocation
+from longreward.data.source import RejectedRecord, SourceLocation, describe_rejected
 from longreward.errors import DataError
 from longreward.reward_bench.items import Item
 from longreward.reward_bench.public_formats import AUTO, detect_format, item_from_row
 from longreward.utils.jsonl import RowError, error_reason
-
-LISTED_ROWS = 5  # in messages
 
 
 @dataclass
@@ -29,12 +27,7 @@ class ItemFiles:
 
     def describe_rejected(self) -> str:
         """Return how many rows are left out, with the first of them."""
-        counts = {kind: sum(row.kind == kind for row in self.rejected) for kind in ("bad", "duplicate")}
-        listed = "\n".join(f"  {row.location}: {row.reason}" for row in self.rejected[:LISTED_ROWS])
-        return (
-            f"{len(self.rejected)} of {len(self.rejected) + len(self.items)} rows are left out ({counts['bad']} bad, "
-            f"{counts['duplicate']} repeated). The first:\n{listed}"
-        )
+        return describe_rejected(self.rejected, total=len(self.rejected) + len(self.items))
 
 
 def read_item_files(

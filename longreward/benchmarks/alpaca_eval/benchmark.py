@@ -242,11 +242,16 @@ class AlpacaEval(Benchmark[AlpacaCase]):
 
 
 def read_cases(path: Path) -> tuple[AlpacaCase, ...]:
-    """Read all instructions, in order. Raises DataError for malformed rows, duplicates or several generators."""
+    """Read all instructions, in order, from the baseline's outputs or from annotations, which repeat them.
+
+    Raises DataError for malformed rows, duplicates or several generators.
+    """
     numbers: dict[str, int] = {}
 
     def parse(row: Any, index: int) -> AlpacaCase:
-        instruction, output, generator = (parse_text(row, key) for key in ("instruction", "output", "generator"))
+        suffix = "_1" if isinstance(row, dict) and "output_1" in row else ""
+        keys = ("instruction", f"output{suffix}", f"generator{suffix}")
+        instruction, output, generator = (parse_text(row, key) for key in keys)
         if (number := numbers.setdefault(instruction, index + 1)) <= index:
             raise RowError(f"same instruction as entry {number}")
         return AlpacaCase(index, instruction, output, generator, str(row.get("dataset") or "unknown"))

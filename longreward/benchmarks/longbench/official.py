@@ -183,6 +183,8 @@ class LongBenchOfficial(Benchmark[OfficialCase]):
         texts = {answer.case_id: answer for answer in answers}
         for name in self._max_new_tokens:
             cases = [case for case in self.cases if case.dataset == name and case.id in texts]
+            if not cases:
+                continue
             rows = (
                 {
                     "pred": texts[case.id].turns[0],

@@ -1,0 +1,43 @@
+"""`longreward import`: predictions of another tool as a file of responses, for `score` and `prepare.responses`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from longreward.flows.cli.options import add_column_argument, parse_columns
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the subcommand to the parser."""
+    command = subparsers.add_parser(
+        "import",
+        help="convert predictions of another tool into responses for `score`",
+        description="Writes a file of sampled responses from predictions: AlpacaEval's model_outputs.json, sample "
+        "logs of lm-eval, or files with an id or prompt and a response. A prediction belongs to the example with its "
+        "id, else to the only one with its question. `score`, `plan` and prepare.responses read the result.",
+        epilog="example: longreward import outputs.jsonl --data sft.jsonl --out sampled_responses.jsonl "
+        "--column response=output",
+    )
+    command.add_argument("predictions", metavar="FILE")
+    command.add_argument("--data", type=Path, required=True, metavar="FILE", help="examples: idx, query, context")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file of responses to write")
+    command.add_argument("--format", default="auto", metavar="NAME", help="default: by the columns of the first row")
+    add_column_argument(command, "predictions", ("id", "prompt", "response"))
+    command.set_defaults(run=_import)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from longreward.data.import_predictions import import_predictions
+    from longreward.data.predictions import PredictionColumns, read_predictions
+
+    columns = PredictionColumns(**parse_columns(options.column, tuple(PredictionColumns.model_fields)))
+    file = read_predictions(options.predictions, format_name=options.format, columns=columns)
+    report = import_predictions(file, data=options.data, out=options.out)
+    if file.rejected:
+        print(file.describe_rejected(), file=sys.stderr)
+    print(f"{options.out}: {report.responses} responses to {report.examples} examples, read as {file.format}")
+    if report.unmatched:
+        print(f"  {report.unmatched} predictions belong to no example of {options.data}, or to several")
+    if report.repeated:
+        print(f"  {report.repeated} predictions repeat an earlier one")
+    return 0
