@@ -26,6 +26,7 @@ from longreward.judge.reasoning import prepend_reasoning
 from longreward.judge.retry import PROBE_REQUEST
 from longreward.judge.schema_support import SCHEMA_REQUEST
 from longreward.judge.structured_output import reply_to_json
+from longreward.records import OPTIONAL_DIMENSIONS
 
 Message = MutableMapping[str, Any]
 
@@ -202,7 +203,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     benchmarks = [template.prompt for template in load_templates(options.mt_bench_prompts).values()]
     benchmarks += [load_longbench_chat(options.longbench_chat_prompt), *load_longbench(options.longbench_code).values()]
     app = OfflineJudgeApp(
-        prompts=load_prompts(options.prompts_dir),
+        prompts=load_prompts(options.prompts_dir, optional=OPTIONAL_DIMENSIONS),
         latency_s=options.latency,
         key=key,
         refused_word=options.refuse,

@@ -22,6 +22,7 @@ from longreward.models.config import PolicyConfig
 from longreward.models.sampling import SampleConfig
 from longreward.models.server_config import ServerConfig
 from longreward.pairs.methods import PairConfig
+from longreward.records import OPTIONAL_DIMENSIONS
 from longreward.reward.config import ScoreConfig
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.training.distill import DistillConfig
@@ -124,6 +125,12 @@ class Params(Config):
             raise ConfigError(
                 f"prepare.pairs.source is {source}, and pair.method is {method}, which creates pairs itself: set "
                 "pair.method to given, or prepare.pairs.source to null"
+            )
+        weighted = [name for name in OPTIONAL_DIMENSIONS if self.pair.weights.get(name)]
+        if unjudged := [name for name in weighted if name not in self.score.optional_dimensions]:
+            raise ConfigError(
+                f"pair.weights gives {', '.join(unjudged)} a weight, and score.optional_dimensions has no such "
+                "dimension: add it there, or remove the weight"
             )
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
         if in_batches and self.score.strategy == "adaptive":

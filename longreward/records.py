@@ -15,8 +15,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-Dimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
-DIMENSIONS: tuple[Dimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
+PaperDimension = Literal["helpfulness", "logicality", "faithfulness", "completeness"]
+OptionalDimension = Literal["rubric", "citations"]
+Dimension = PaperDimension | OptionalDimension
+DIMENSIONS: tuple[PaperDimension, ...] = ("helpfulness", "logicality", "faithfulness", "completeness")
+"""The dimensions of the paper, which every response is scored in."""
+OPTIONAL_DIMENSIONS: tuple[OptionalDimension, ...] = ("rubric", "citations")
+"""Further dimensions, which `score.optional_dimensions` adds."""
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
 Role = Literal["sft", "dpo"]
 """Which of the two compared models: the SFT model, or the model that DPO trained from it."""
@@ -37,14 +42,22 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class RubricItem(Record):
+    """One requirement of a good response."""
+
+    text: str
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+
+
 class Example(Record):
-    """A query about a long document, with the reference answer of the data set if there is one."""
+    """A query about a long document, with the reference answer and the rubric of the data set if there are any."""
 
     id: str
     document_id: str
     context: str
     query: str
     answer: str | None = None
+    rubric: tuple[RubricItem, ...] = ()
 
 
 class Response(Record):
@@ -110,18 +123,31 @@ class Extraction(JudgeUsage):
     extracts: tuple[Extract, ...]
 
 
+class Rubric(JudgeUsage):
+    """The rubric of one prompt, shared by all of its responses; the usage is that of writing it.
+
+    `reason`: why there are no items.
+    """
+
+    items: tuple[RubricItem, ...] = ()
+    reason: str | None = None
+
+
 class Evidence(Record):
     """A chunk that the judge was shown: `text == context[start:end]`."""
 
     start: int
     end: int
     text: str
+    relevance: float | None = None
+    """For a cited passage: 1 if it has something that the statement says, else 0."""
 
 
 class Statement(Record):
     """One factual statement of a response with its support by the document: 1, 0.5, 0 or None (unreadable).
 
-    `votes` has the support by each judge of a panel (`judge.panel`), of which `support` is the majority.
+    `votes` has the support by each judge of a panel (`judge.panel`), of which `support` is the majority. In the
+    dimension rubric it is an item of the rubric, with support 1 if the response meets it, else 0.
     """
 
     text: str
@@ -130,6 +156,7 @@ class Statement(Record):
     analysis: str | None = None
     evidence: tuple[Evidence, ...] = ()
     reason: str | None = None
+    weight: float = 1.0
 
 
 class MemberScore(JudgeUsage):
@@ -161,7 +188,9 @@ class Verdict(JudgeUsage):
 
 
 class ScoredResponse(Record):
-    """A response with one verdict per dimension, or with the reward of a reward model."""
+    """A response with a verdict in each dimension of the paper and in the optional ones that are in use, or with the
+    reward of a reward model.
+    """
 
     response: Response
     verdicts: dict[Dimension, Verdict]
@@ -171,7 +200,12 @@ class ScoredResponse(Record):
     @property
     def complete(self) -> bool:
         """Whether every dimension has a score."""
-        return all(d in self.verdicts and self.verdicts[d].score is not None for d in DIMENSIONS)
+        return all(d in self.verdicts and self.verdicts[d].score is not None for d in self.dimensions)
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The dimensions of the paper and the optional ones with a verdict."""
+        return (*DIMENSIONS, *(d for d in OPTIONAL_DIMENSIONS if d in self.verdicts))
 
     @property
     def reward(self) -> float | None:
@@ -213,12 +247,13 @@ def weighted_bounds(
 ) -> Bounds | None:
     """Return bounds of the weighted mean of the scores, 0 to 10.
 
-    None if a dimension with a weight has no bounds: such a response takes no part in pairs.
+    An optional dimension that is judged has weight 1 unless `weights` has another. None if a dimension with a weight
+    has no bounds: such a response takes no part in pairs.
     """
     # Summed in a fixed order: floating-point addition is monotonic, so a later score never leaves these bounds.
     low = high = total = 0.0
-    for dimension in DIMENSIONS:
-        weight = weights[dimension]
+    for dimension in (*DIMENSIONS, *OPTIONAL_DIMENSIONS):
+        weight = weights.get(dimension, float(dimension in bounds))
         if weight == 0:
             continue
         dimension_bounds = bounds.get(dimension)

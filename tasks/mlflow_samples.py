@@ -81,9 +81,7 @@ def scoring_trace(example: ScoredExample) -> Span:
     inputs = {"query": truncate(first.response.query), "id": first.response.id}
     outputs = {"response": truncate(first.response.text), "reward": first.reward}
     dimensions = []
-    for name in DIMENSIONS:
-        if (verdict := first.verdicts.get(name)) is None:
-            continue
+    for name, verdict in first.verdicts.items():
         statements = tuple(
             Span(
                 "statement",
@@ -97,7 +95,7 @@ def scoring_trace(example: ScoredExample) -> Span:
         )
         judged = _without_none(score=verdict.score, analysis=verdict.analysis, reason=verdict.reason)
         dimensions.append(Span(name, {"extracts": extracts} if name == "completeness" else {}, judged, statements))
-    verdicts: dict[str, Verdict] = {name: first.verdicts[name] for name in DIMENSIONS if name in first.verdicts}
+    verdicts: dict[str, Verdict] = dict(first.verdicts.items())
     tags = {"response": first.response.id}
     return Span("reward", inputs, outputs, tuple(dimensions), verdicts=verdicts, tags=tags)
 

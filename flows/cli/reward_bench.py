@@ -17,7 +17,10 @@ from longreward.flows.cli.options import (
 from longreward.flows.cli.parser import unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from longreward.params import Params
+    from longreward.records import OptionalDimension
     from longreward.reward_bench.item_files import ItemFiles
     from longreward.reward_bench.items import Item
 
@@ -76,7 +79,7 @@ def _reward_bench(options: argparse.Namespace) -> int:
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     params = load_settings(options, default=None)
-    files, items = _read_items(options)
+    files, items = _read_items(options, params.score.optional_dimensions)
     log_progress_to_stderr()
     if not options.no_judge and not _show_plan(options, params, items):
         return 0
@@ -105,8 +108,10 @@ def _reward_bench(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read_items(options: argparse.Namespace) -> "tuple[ItemFiles | None, list[Item]]":
-    """Return the items to use, with their files unless they are the built-in ones."""
+def _read_items(
+    options: argparse.Namespace, optional: "Sequence[OptionalDimension]"
+) -> "tuple[ItemFiles | None, list[Item]]":
+    """Return the items to use, with their files unless they are the built-in ones, which suit `optional` dimensions."""
     from longreward.data.preferences import PairsConfig
     from longreward.reward_bench.builtin_items import builtin_items
     from longreward.reward_bench.item_files import limit_items, read_item_files
@@ -124,7 +129,7 @@ def _read_items(options: argparse.Namespace) -> "tuple[ItemFiles | None, list[It
     elif options.column or options.format != AUTO:
         raise ConfigError("--format and --column describe files: name them with --items")
     else:
-        items = list(builtin_items())
+        items = list(builtin_items(optional=optional))
     return files, limit_items(items, options.limit) if options.limit else items
 
 

@@ -84,7 +84,7 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
                 judge, params.score, data=data, responses=responses, out=out, ledger=ledger, progress=update
             )
     total = report.complete + report.incomplete + report.bounded
-    print(f"{out}: {report.complete} of {total} responses have all four scores (queries: {report.prompts})")
+    print(f"{out}: {report.complete} of {total} responses have all scores (queries: {report.prompts})")
     for name, value in report.means().items():
         print(f"  {name:<14}{value:6.2f}")
     for dimension, count in report.unscored.items():
@@ -145,7 +145,7 @@ def _print_scores(scored: "ScoredResponse", judge: str) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    reward = "none: not all four are scored" if scored.reward is None else f"{scored.reward:.2f} of 10"
+    reward = "none: not all dimensions are scored" if scored.reward is None else f"{scored.reward:.2f} of 10"
     table = Table(title=f"reward {reward}", caption=f"judge: {judge}", title_justify="left", caption_justify="left")
     table.add_column("dimension")
     table.add_column("score", justify="right")

@@ -18,7 +18,7 @@ from longreward.data.formats import LONGBENCH_FIELDS, is_longbench, longbench_fi
 from longreward.errors import ConfigError
 from longreward.utils.jsonl import Row, RowError, missing_key
 
-COLUMN_FIELDS = ("idx", "query", "context", "answer", "document", "messages")
+COLUMN_FIELDS = ("idx", "query", "context", "answer", "document", "messages", "rubric")
 LONGBENCH_MARKERS = {"input", "answers"}
 
 
@@ -40,6 +40,10 @@ class ColumnsConfig(Config):
 
     document: str = "document"
     """The document's name, if several questions share one. Without it, equal texts are one document."""
+
+    rubric: str | None = None
+    """The rubric for responses to the query (`score.optional_dimensions`): a list of texts or of {text, weight}, or a
+    text with an item a line. A row may have none; the judge then writes it."""
 
     messages: str | None = None
     """A chat instead of query, context and answer, a list of {role, content} or of {from, value} (ShareGPT). The
@@ -134,6 +138,8 @@ def map_columns(config: ColumnsConfig, row: Row, *, number: int) -> Row:
         fields["idx"] = number if config.idx is None else cell(config.idx)
     if config.document in row:
         fields["document"] = row[config.document]
+    if config.rubric is not None and config.rubric in row:
+        fields["rubric"] = row[config.rubric]
     if longbench:
         return fields
     if config.messages is not None:

@@ -12,13 +12,16 @@ Our files contain the same fields and further ones, so scripts of either side re
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from longreward.records import (
     DIMENSIONS,
+    OPTIONAL_DIMENSIONS,
     Dimension,
     Evidence,
     Example,
@@ -28,12 +31,14 @@ from longreward.records import (
     MemberScore,
     PreferencePair,
     Response,
+    Rubric,
+    RubricItem,
     ScoredResponse,
     Statement,
     Verdict,
     has_short_prefix,
 )
-from longreward.utils.jsonl import Row, RowError, missing_key, read_records, shorten, write_rows
+from longreward.utils.jsonl import Row, RowError, error_reason, missing_key, read_records, shorten, write_rows
 
 T = TypeVar("T")
 
@@ -43,6 +48,8 @@ SAMPLING_FIELDS = ("tokens", "finish_reason", "token_ids", "prompt_tokens", "pro
 """Fields of a Response that the published files lack; in pairs with the prefix `win_` or `lose_`."""
 PANEL_FIELDS = ("member_margins", "disputed")
 """Fields of a pair that the judges of a panel have rated."""
+STATEMENT_KEYS: Mapping[Dimension, str] = {"faithfulness": "fact", "rubric": "item", "citations": "statement"}
+"""The key of a statement's text in the details of each dimension that has statements."""
 
 HASHED_CHARACTERS = 2**20  # at a time
 MAX_EXACT_FLOAT = 2**53  # up to here floats represent all whole numbers
@@ -68,7 +75,29 @@ def example_from_row(row: Row) -> Example:
         context=context,
         query=query,
         answer=None if row.get("answer") is None else _text(row, "answer"),
+        rubric=parse_rubric(row.get("rubric")),
     )
+
+
+def parse_rubric(value: Any) -> tuple[RubricItem, ...]:
+    """Parse the rubric of a row: a list of texts or of `{"text": …, "weight": …}`, or a text with an item a line.
+
+    None, an empty list and an empty text are none.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        value = [line.strip() for line in value.splitlines() if line.strip()]
+    if not isinstance(value, list):
+        raise RowError(f"rubric is {shorten(value)}, expected a list of texts or of {{text, weight}}")
+    items = [{"text": item} if isinstance(item, str) else item for item in value]
+    for item in items:
+        if not isinstance(item, dict) or not isinstance(item.get("text"), str) or is_blank(item["text"]):
+            raise RowError(f"rubric has the item {shorten(item)}, expected a text or {{text, weight}}")
+    try:
+        return tuple(RubricItem.model_validate(item) for item in items)
+    except ValidationError as error:
+        raise RowError(f"rubric: {error_reason(error)}") from None
 
 
 def example_to_row(example: Example, **extra_fields: Any) -> Row:
@@ -79,8 +108,14 @@ def example_to_row(example: Example, **extra_fields: Any) -> Row:
         "answer": example.answer,
         "context": example.context,
         "document": example.document_id,
+        **({"rubric": rubric_to_row(example.rubric)} if example.rubric else {}),
         **extra_fields,
     }
+
+
+def rubric_to_row(items: Sequence[RubricItem]) -> list[Row | str]:
+    """Return the rubric of a row; items with weight 1 are texts."""
+    return [item.text if item.weight == 1 else item.model_dump() for item in items]
 
 
 def is_longbench(row: Row) -> bool:
@@ -162,8 +197,11 @@ def extraction_from_row(row: Row) -> Extraction:
     )
 
 
-def extraction_to_row(extraction: Extraction) -> Row:
-    """Return a row of `chunk_info.jsonl`; `extracts` lists the extracts with character spans in document order."""
+def extraction_to_row(extraction: Extraction, rubric: Rubric | None = None) -> Row:
+    """Return a row of `chunk_info.jsonl`; `extracts` lists the extracts with character spans in document order.
+
+    `rubric`: that of the prompt, if it is in use.
+    """
     return {
         "idx": published_id(extraction.example_id),
         "query": extraction.query,
@@ -172,6 +210,7 @@ def extraction_to_row(extraction: Extraction) -> Row:
             extract.model_dump(exclude=set() if extract.truncated else {"truncated"}) for extract in extraction.extracts
         ],
         **extraction.model_dump(include=set(JudgeUsage.model_fields)),
+        **({"rubric": rubric.model_dump()} if rubric is not None else {}),
     }
 
 
@@ -210,7 +249,11 @@ def scored_from_row(row: Row) -> ScoredResponse:
     details, reasons = row.get("details") or {}, row.get("unscored") or {}
     return ScoredResponse(
         response=response_from_row(row),
-        verdicts={d: _verdict_from_row(scores[d], details.get(d) or {"reason": reasons.get(d)}) for d in DIMENSIONS},
+        verdicts={
+            d: _verdict_from_row(d, scores[d], details.get(d) or {"reason": reasons.get(d)})
+            for d in (*DIMENSIONS, *OPTIONAL_DIMENSIONS)
+            if d in scores
+        },
     )
 
 
@@ -219,19 +262,19 @@ def scored_to_row(
 ) -> Row:
     """Return a row of `scored_responses.jsonl`: the published fields (`total` is the sum), the reward and its origin.
 
-    A response without all four scores has no total and no reward: missing scores are null, with reasons in `unscored`.
+    A response without all scores has no total and no reward: missing scores are null, with reasons in `unscored`.
     If the judge was not queried because the pair did not depend on the score, `bounds` and `reward_bounds` limit it.
     `settings` are those of the scorer: chunk sizes, tokenizer, prompts.
     """
     # The order of keys is that of the published files.
     verdicts = scored.verdicts
-    scores: Row = {d: verdicts[d].score if d in verdicts else None for d in DIMENSIONS}
+    scores: Row = {d: verdicts[d].score if d in verdicts else None for d in scored.dimensions}
     scores["total"] = sum(scores.values()) if scored.complete else None
     row = response_to_row(scored.response) | {"scores": scores, "reward": scored.reward}
     if not scored.complete:
         row["unscored"] = {
             d: (verdicts[d].reason or "no reason was recorded") if d in verdicts else "not asked"
-            for d in DIMENSIONS
+            for d in scored.dimensions
             if scores[d] is None
         }
         if bounds := {d: verdict.bounds for d, verdict in verdicts.items() if verdict.bounds is not None}:
@@ -242,18 +285,24 @@ def scored_to_row(
     return row | ({"settings": dict(settings)} if settings else {})
 
 
-def _verdict_from_row(score: float | None, row: Row) -> Verdict:
+def _verdict_from_row(dimension: Dimension, score: float | None, row: Row) -> Verdict:
     return Verdict(
         score=score,
         statements=tuple(
             Statement(
-                text=_text(fact, "fact"),
+                text=_text(fact, STATEMENT_KEYS.get(dimension, "fact")),
                 support=fact.get("score"),
                 votes=fact.get("votes") or {},
                 analysis=fact.get("analysis"),
                 reason=fact.get("reason"),
+                weight=fact.get("weight", 1.0),
                 evidence=tuple(
-                    Evidence(start=item.get("start", 0), end=item.get("end", 0), text=item["content"])
+                    Evidence(
+                        start=item.get("start", 0),
+                        end=item.get("end", 0),
+                        text=item["content"],
+                        relevance=item.get("relevance"),
+                    )
                     for item in fact.get("evidences") or ()
                 ),
             )
@@ -276,15 +325,19 @@ def _verdict_to_row(dimension: Dimension, verdict: Verdict) -> Row:
         row["members"] = [member.model_dump(exclude={"prompt_hashes"}) for member in verdict.members]
     if dimension == "faithfulness":
         row["facts"] = {statement.text: statement.support for statement in verdict.statements}
+    if dimension in STATEMENT_KEYS:
         row["details"] = [
             {
-                "fact": statement.text,
+                STATEMENT_KEYS[dimension]: statement.text,
+                **({"weight": statement.weight} if dimension == "rubric" else {}),
                 "analysis": statement.analysis,
                 "score": statement.support,
                 **({"votes": statement.votes} if statement.votes else {}),
                 "reason": statement.reason,
                 "evidences": [
-                    {"content": item.text, "start": item.start, "end": item.end} for item in statement.evidence
+                    {"content": item.text, "start": item.start, "end": item.end}
+                    | ({"relevance": item.relevance} if dimension == "citations" else {})
+                    for item in statement.evidence
                 ],
             }
             for statement in verdict.statements

@@ -7,9 +7,9 @@ from pydantic import Field, model_validator
 from longreward.config import Config
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.judge.budget import BudgetConfig
-from longreward.records import DIMENSIONS, Dimension
+from longreward.records import DIMENSIONS, PaperDimension
 
-Measure = Literal["recall", "unsupported", "exact", "reward", Dimension, "tokens", "short"]
+Measure = Literal["recall", "unsupported", "exact", "reward", PaperDimension, "tokens", "short"]
 BUILTIN, BUILTIN_COUNT = "builtin", 500
 GOLD_MEASURES: tuple[Measure, ...] = ("recall", "unsupported", "exact")
 JUDGED_MEASURES: tuple[Measure, ...] = ("reward", *DIMENSIONS)

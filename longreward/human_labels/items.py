@@ -18,12 +18,12 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import model_validator
 
-from longreward.records import DIMENSIONS, Dimension, Evidence, Record
+from longreward.records import DIMENSIONS, Evidence, PaperDimension, Record
 from longreward.utils.jsonl import Row, RowError, read_records, shorten, write_rows
 
 Kind = Literal["support", "preference", "score"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-Aspect = Dimension | Literal["overall"]
+Aspect = PaperDimension | Literal["overall"]
 """What a question asks about: a dimension, or `overall`, which is compared with the reward."""
 ASPECTS: tuple[Aspect, ...] = (*DIMENSIONS, "overall")
 Source = Literal["mlflow", "import"]

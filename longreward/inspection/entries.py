@@ -47,6 +47,7 @@ class StatementEntry:
     quotes: tuple[str, ...] = ()
     votes: Mapping[str, float | None] = field(default_factory=dict)
     """The support by each judge of a panel."""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -284,4 +285,5 @@ def _statement(statement: Statement, spans: DocumentSpans) -> StatementEntry:
         evidence=tuple(span for _, span in located if span is not None),
         quotes=tuple(chunk.text for chunk, span in located if span is None),
         votes=statement.votes,
+        weight=statement.weight,
     )

@@ -19,6 +19,11 @@ EXPECTED_FORMATS: Mapping[str, str] = {
     "statements": "<statement>one fact</statement> for each fact, or <no_statement/>",
     "support": "a line such as Support: [[Fully supported]], [[Partially supported]] or [[No support]]",
     "extraction": "the relevant information as a list, or No relevant information",
+    "rubric": "a numbered list of requirements",
+    "rubric_check": "a numbered line for each item that ends with [[Met]] or [[Not met]]",
+    "citation_support": "a line such as Support: [[Fully supported]], [[Partially supported]] or [[No support]]",
+    "citation_relevance": "a line such as Verdict: [[Relevant]] or [[Irrelevant]]",
+    "citation_need": "a line such as Verdict: [[Needed]] or [[Not needed]]",
 }
 
 

@@ -10,7 +10,7 @@ from longreward.config import Config
 from longreward.errors import ConfigError
 from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES, LIST_TEMPLATES
 from longreward.judge.providers import PROVIDERS, Kind, LengthField, Mode, Provider
-from longreward.records import DIMENSIONS, Dimension
+from longreward.records import DIMENSIONS, OPTIONAL_DIMENSIONS, Dimension
 from longreward.utils.endpoints import BaseUrl, KeyVariable
 
 # Settings of one server, which a judge on another server does not inherit.
@@ -242,19 +242,27 @@ class JudgeConfig(Config):
 
     def judges(self) -> "list[tuple[JudgeConfig, tuple[Dimension, ...]]]":
         """Return each distinct judge with its dimensions, in the order of the dimensions and of their panels."""
-        panels = {dimension: self.panel_for(dimension) for dimension in DIMENSIONS}
+        panels = self._panels()
         distinct: list[JudgeConfig] = []
         for judge in (judge for panel in panels.values() for judge in panel):
             if judge not in distinct:  # a config with dicts has no hash
                 distinct.append(judge)
         return [(judge, tuple(name for name, panel in panels.items() if judge in panel)) for judge in distinct]
 
+    def _panels(self) -> "dict[Dimension, tuple[JudgeConfig, ...]]":
+        """Return the judges of each dimension. One judges an optional dimension, the first of a panel."""
+        panels: dict[Dimension, tuple[JudgeConfig, ...]] = {name: self.panel_for(name) for name in DIMENSIONS}
+        used = [judge for panel in panels.values() for judge in panel]
+        for optional in OPTIONAL_DIMENSIONS:
+            judge = self.judge_for(optional)
+            # No judge is opened only for a dimension without settings of its own, which is probably not in use.
+            panels[optional] = (judge if optional in self.dimensions or judge in used else used[0],)
+        return panels
+
     def judges_by_template(self) -> dict[str, list[int]]:
         """Return who gets the requests of each prompt template, as indices of `judges()`: one judge, or a panel."""
         distinct = [judge for judge, _ in self.judges()]
-        indices = {
-            dimension: [distinct.index(judge) for judge in self.panel_for(dimension)] for dimension in DIMENSIONS
-        }
+        indices = {dimension: [distinct.index(judge) for judge in panel] for dimension, panel in self._panels().items()}
         # The members of a panel can only agree or disagree on the same statements and extracts.
         return {
             template: indices[dimension][:1] if template in LIST_TEMPLATES else indices[dimension]

@@ -14,6 +14,8 @@ LENGTH_SETTINGS: Mapping[str, str] = {
     "helpfulness": "sample.max_new_tokens",
     "logicality": "sample.max_new_tokens",
     "statements": "sample.max_new_tokens",
+    "rubric_check": "sample.max_new_tokens",
+    "citation_need": "sample.max_new_tokens",
     "pairwise": "pair.pairwise.context_tokens",
     "synthesis/questions": "synthesize.max_tokens",
     "synthesis/answer": "synthesize.max_tokens",

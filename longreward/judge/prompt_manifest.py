@@ -1,6 +1,6 @@
 """The manifest of a folder of prompts: labels, and the slots, token limits and files of each template."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,21 +9,25 @@ from pydantic import Field
 
 from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.records import DIMENSIONS, Dimension
+from longreward.records import DIMENSIONS, Dimension, OptionalDimension
 from longreward.utils.language import Language
 
-Slot = Literal["question", "answer", "context", "statement"]
+Slot = Literal["question", "answer", "context", "statement", "rubric"]
 
 BUNDLED = Path(__file__).parent / "prompt_files"
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 # A dimension uses one template of its own name unless listed here.
-DIMENSION_TEMPLATES: Mapping[Dimension, tuple[str, ...]] = {dimension: (dimension,) for dimension in DIMENSIONS} | {
+DIMENSION_TEMPLATES: Mapping[Dimension, tuple[str, ...]] = {
+    **{dimension: (dimension,) for dimension in DIMENSIONS},
     "faithfulness": ("statements", "support"),
     "completeness": ("extraction", "completeness"),
+    "rubric": ("rubric", "rubric_check"),
+    "citations": ("citation_support", "citation_relevance", "citation_need"),
 }
-LIST_TEMPLATES = frozenset({"statements", "extraction"})
+LIST_TEMPLATES = frozenset({"statements", "extraction", "rubric", "rubric_check"})
 """Templates whose replies are lists; those of the others end with a verdict."""
-TEMPLATES = tuple(template for templates in DIMENSION_TEMPLATES.values() for template in templates)
+TEMPLATES = tuple(template for dimension in DIMENSIONS for template in DIMENSION_TEMPLATES[dimension])
+"""The templates of the paper's dimensions, which every manifest has."""
 PUBLISHED_FILES = (
     "helpfulness_few_shot.txt",
     "logicality_few_shot.txt",
@@ -91,6 +95,16 @@ class Manifest(Config):
             for name, spec in self.templates.items()
         }
         return self.model_dump_json(exclude={"templates": without} if any(without.values()) else None)
+
+
+def read_optional_templates(dimensions: Collection[OptionalDimension]) -> dict[str, TemplateSpec]:
+    """Return our templates of optional dimensions; their files are relative to BUNDLED."""
+    values = yaml.safe_load((BUNDLED / "optional.yaml").read_text(encoding="utf-8"))
+    return {
+        name: TemplateSpec.parse(values[name], source=f"optional.yaml: {name}")
+        for dimension in dimensions
+        for name in DIMENSION_TEMPLATES[dimension]
+    }
 
 
 def read_manifest(folder: Path, path: Path | None) -> Manifest:

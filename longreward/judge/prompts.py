@@ -7,7 +7,7 @@ A folder that has the published LongReward files and no manifest is read with th
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,9 @@ from typing import Literal
 from longreward.errors import ConfigError
 from longreward.judge.continuation import reward_reply_format
 from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings, is_tag
-from longreward.judge.prompt_manifest import BUNDLED, Manifest, TemplateSpec, read_manifest
+from longreward.judge.prompt_manifest import BUNDLED, Manifest, TemplateSpec, read_manifest, read_optional_templates
 from longreward.judge.prompt_template import SLOT, PromptTemplate
+from longreward.records import OptionalDimension
 from longreward.utils.language import Language
 
 Parsing = Literal["strict", "published"]
@@ -59,19 +60,29 @@ class PromptSet:
         return LabelledText(labelled, self.escaper)
 
 
-def load_prompts(folder: Path | None = None, manifest: Path | None = None, *, parsing: Parsing = "strict") -> PromptSet:
+def load_prompts(
+    folder: Path | None = None,
+    manifest: Path | None = None,
+    *,
+    parsing: Parsing = "strict",
+    optional: Collection[OptionalDimension] = (),
+) -> PromptSet:
     """Load the prompts in `folder` (default: the built-in ones) as `manifest` describes them.
 
-    Without `manifest`, the folder's own `manifest.yaml` is used, else the one for the published files. Raises
-    ConfigError for a missing file, an unknown key, or a template whose slots differ from the manifest.
+    Without `manifest`, the folder's own `manifest.yaml` is used, else the one for the published files. The prompts of
+    `optional` dimensions are always ours. Raises ConfigError for a missing file, an unknown key, or a template whose
+    slots differ from the manifest.
     """
     folder = BUNDLED if folder is None else folder
     parsed = read_manifest(folder, manifest)
+    added = read_optional_templates(optional)
     templates = {
-        (name, language): _read_template(name, language, folder / file, spec)
-        for name, spec in parsed.templates.items()
+        (name, language): _read_template(name, language, root / file, spec)
+        for root, specs in ((folder, parsed.templates), (BUNDLED, added))
+        for name, spec in specs.items()
         for language, file in spec.files.items()
     }
+    parsed = parsed.model_copy(update={"templates": parsed.templates | added})
     escaper = None
     if parsed.escape_marks:
         # The escaper needs the headings of all templates, so it is added after they are read.

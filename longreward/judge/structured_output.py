@@ -28,6 +28,8 @@ T = TypeVar("T")
 Schema = Mapping[str, Any]
 
 _VERDICT = re.compile(r"\[\[([^\[\]\n]{1,100})\]\]\s*\Z")
+_LIST_VERDICT = re.compile(r"^\d{1,4}\. (.*?) ?\[\[([^\[\]\n]{1,100})\]\]$", re.MULTILINE)
+"""A numbered item of a list: its analysis and its verdict."""
 
 
 def object_schema(properties: Schema) -> dict[str, Any]:
@@ -79,7 +81,9 @@ def reply_to_json(text: str, properties: Schema) -> str:
     """
     *before, verdict = properties
     if _is_list(object_schema(properties)):
-        return json.dumps({verdict: find_tagged(text, "statement").texts}, ensure_ascii=False)
+        fields = list(properties[verdict]["items"].get("properties", ()))
+        items = [dict(zip(fields, item, strict=True)) for item in _LIST_VERDICT.findall(text)] if fields else None
+        return json.dumps({verdict: items or find_tagged(text, "statement").texts}, ensure_ascii=False)
     match = _VERDICT.search(text)
     label = match[1] if match else ""
     analysis = text[: match.start()].rpartition("\n")[0].strip() if match else text.strip()

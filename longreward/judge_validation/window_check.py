@@ -19,6 +19,7 @@ from longreward.judge.prompts import PromptSet
 from longreward.reward.config import ScoreConfig
 
 QUERY_TOKENS = 100  # of a question or a statement
+PASSAGES_TOKENS = 500  # cited for one statement
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ def longest_prompts(prompts: PromptSet, config: ScoreConfig, *, response_tokens:
         "support": config.evidence_chunks * config.evidence_chunk_tokens,
         "extraction": config.extraction_chunk_tokens,
         "completeness": response_tokens + extract_tokens,
+        "rubric": extract_tokens,
+        "rubric_check": response_tokens + extract_tokens,
+        "citation_support": PASSAGES_TOKENS,
+        "citation_relevance": PASSAGES_TOKENS,
+        "citation_need": response_tokens,
     }
     lengths: dict[str, int] = {}
     for (name, _), template in prompts.templates.items():

@@ -27,6 +27,7 @@ ScoringItem = tuple[Example, Sequence[Response]]
 ZERO = Range()
 STATEMENT_TOKENS = 25  # assumed, of one statement in a support request
 EXTRACT_TOKENS = 60  # assumed, of one extract in a completeness request
+RUBRIC_TOKENS = 100  # assumed, of a rubric that the judge has not written yet
 MAX_CHARACTERS_PER_TOKEN = 8  # a longer text has more tokens, in any language
 CACHED_TEXTS = 512  # prompts, and texts of one document, come up again and again
 # With score.strategy `adaptive`, these templates are needed for at least two responses only.
@@ -163,7 +164,9 @@ class _RequestCounter:
     def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, plan: StagePlan) -> None:
         self._config = config
         self._plan = plan
-        self._prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
+        self._prompts = load_prompts(
+            config.prompts_dir, config.prompts_manifest, parsing=config.parsing, optional=config.optional_dimensions
+        )
         tokenizer = open_tokenizer(config.tokenizer)
         self._count = lru_cache(maxsize=CACHED_TEXTS)(lambda text: len(tokenizer.spans(text)))
         self._judges = [one for one, _ in judge.judges()]
@@ -203,7 +206,8 @@ class _RequestCounter:
             self._add_calls(recipient, Range.exactly(1), tokens, request.max_tokens, statements)
         # Completeness requests contain the extracts, so they come up only if all extracts are in the ledger. Else there
         # is one for each distinct response, with some or all extracts unknown.
-        if any(recorded.request.template == "extraction" for recorded in missing):
+        extracts_are_missing = any(recorded.request.template == "extraction" for recorded in missing)
+        if extracts_are_missing:
             extracts = scored.extraction.extracts
             cached = sum(self._count(extract.text) for extract in extracts if extract.text is not None)
             unknown = sum(extract.reason is not None for extract in extracts)
@@ -212,6 +216,8 @@ class _RequestCounter:
                 tokens = sum(self._count(part) for part in (template.text, example.query, text))
                 tokens += cached + EXTRACT_TOKENS * unknown
                 self._add_panel_calls("completeness", Range.exactly(1), tokens, template.max_tokens)
+        if "rubric" in self._config.dimensions and not (scored.rubric and scored.rubric.items):
+            self._add_rubric(example, responses, extracts_are_missing=extracts_are_missing)
         # One support request for each statement that the replies to these requests will list.
         for request, position, _ in missing:
             if request.template != "statements":
@@ -224,6 +230,17 @@ class _RequestCounter:
             tokens = self._count(template.text) + evidence + STATEMENT_TOKENS
             statements = expected_statements(answer, self._stats[Recipient("statements", position)])
             self._add_panel_calls("support", statements, tokens, template.max_tokens)
+
+    def _add_rubric(self, example: Example, responses: Sequence[Response], *, extracts_are_missing: bool) -> None:
+        """Add the request that writes the rubric if the extracts are unknown, and the checks of the responses."""
+        if extracts_are_missing:
+            template = self._prompts.template("rubric", detect_language(example.query))
+            tokens = self._count(template.text) + self._count(example.query) + EXTRACT_TOKENS
+            self._add_panel_calls("rubric", Range.exactly(1), tokens, template.max_tokens)
+        for text in dict.fromkeys(response.text for response in responses):
+            template = self._prompts.template("rubric_check", detect_language(example.query, text))
+            tokens = sum(self._count(part) for part in (template.text, example.query, text)) + RUBRIC_TOKENS
+            self._add_panel_calls("rubric_check", Range.exactly(1), tokens, template.max_tokens)
 
     def finish(self, total_prompts: int | None, prices: PricesConfig, *, is_adaptive: bool) -> None:
         """Scale up to all prompts, add repeated attempts, lower the minimum of adaptive scoring, add money and time."""

@@ -74,6 +74,7 @@ ASSUMED_REPLY_TOKENS: Mapping[str, Range] = {
     "completeness": RATING_TOKENS,
     "support": Range(30, 80, 250),
     "extraction": Range(20, 150, 600),
+    **dict.fromkeys(("citation_support", "citation_relevance", "citation_need"), Range(30, 80, 250)),
 }
 LISTED_STATEMENT_TOKENS = Range(20, 30, 45)  # per statement in the reply that lists them
 STATEMENTS_PER_SENTENCE = Range(0.5, 1.0, 2.0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from longreward.judge import ChatRequest, Judge, ParsedReply
+from longreward.judge.escaping import LabelledText
 from longreward.judge.prompts import PromptSet
 from longreward.judge.reply_parsing import ExtractedText
 from longreward.judge.truncation import truncated_list
@@ -18,7 +19,7 @@ from longreward.reward.document import Document
 from longreward.reward.parsers import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict, request_rating
 from longreward.utils.concurrency import gather
-from longreward.utils.language import detect_language
+from longreward.utils.language import Language, detect_language
 
 
 class ExtractionRequest(NamedTuple):
@@ -81,25 +82,36 @@ def _make_extract(part: Chunk, document_tokens: int, reply: ParsedReply[Extracte
     )
 
 
+def unreadable_extracts(extraction: Extraction) -> str | None:
+    """Return the reason why the extracts cannot be used; None if all are readable."""
+    unreadable = [extract for extract in extraction.extracts if extract.reason is not None]
+    if not unreadable:
+        return None
+    first = unreadable[0]
+    return (
+        f"{len(unreadable)} of {len(extraction.extracts)} parts of the document gave no readable extract; "
+        f"the first, {first.first_percent}% - {first.last_percent}%: {first.reason}"
+    )
+
+
+def labelled_extracts(prompts: PromptSet, extraction: Extraction, language: Language) -> LabelledText:
+    """Return the extracts for the slot of a prompt."""
+    extracts = [(extract.first_percent, extract.last_percent, extract.text) for extract in extraction.extracts]
+    return prompts.extracts(extracts, language)
+
+
 async def judge_completeness(item: DimensionInput) -> Verdict:
     """Return the judge's rating of the response against the query and all extracts, with one call.
 
     The response is unscored if an extract is unreadable: information that may be relevant would be missing.
     """
     extraction = await item.extraction()
-    unreadable = [extract for extract in extraction.extracts if extract.reason is not None]
-    if unreadable:
-        first = unreadable[0]
-        reason = (
-            f"{len(unreadable)} of {len(extraction.extracts)} parts of the document gave no readable extract; "
-            f"the first, {first.first_percent}% - {first.last_percent}%: {first.reason}"
-        )
+    if reason := unreadable_extracts(extraction):
         return make_verdict(item, [], score=None, reason=reason, prompt_hashes=extraction.prompt_hashes)
     template = item.prompts.template("completeness", item.language)
-    extracts = [(extract.first_percent, extract.last_percent, extract.text) for extract in extraction.extracts]
 
     def rating_request() -> ChatRequest:
-        context = item.prompts.extracts(extracts, item.language)
+        context = labelled_extracts(item.prompts, extraction, item.language)
         return template.request({"question": item.query, "context": context, "answer": item.response})
 
     # In a thread: the extracts of a large document are megabytes of text to escape.

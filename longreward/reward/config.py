@@ -1,13 +1,14 @@
 """Settings of scoring."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from longreward.config import Config
 from longreward.judge.budget import BudgetConfig
 from longreward.judge.prompts import Parsing
+from longreward.records import DIMENSIONS, Dimension, OptionalDimension
 from longreward.retrieval.config import RetrieverConfig
 
 
@@ -36,6 +37,10 @@ class ScoreConfig(Config):
     """`full`: every response gets all scores. `adaptive`: only the requests that each prompt's best and worst response
     need; pairs are the same, other responses have bounds instead of scores. `none`: no requests, for pair methods
     without scores. `evaluate` always scores in full."""
+    optional_dimensions: tuple[OptionalDimension, ...] = ()
+    """Dimensions besides those of the paper. `rubric`: the share of the items of a rubric that the response meets,
+    given with the prompt or written by the judge; `citations`: precision and recall of the cited passages, for
+    responses to numbered documents. They need the strategy `full`, and their weight in the reward is 1."""
     no_statements: Literal["not_applicable", "zero"] = "not_applicable"
     """Faithfulness of a response without factual statements: no score (the response takes no part in pairs), or 0."""
     prompts_in_flight: int = Field(8, ge=1)
@@ -45,6 +50,22 @@ class ScoreConfig(Config):
     """Prompts per shard, the unit that is saved and retried."""
     budget: BudgetConfig = BudgetConfig()
     """Limits over all attempts to score the same input; the stage stops cleanly when one is reached."""
+
+    @model_validator(mode="after")
+    def _check_optional_dimensions(self) -> Self:
+        if len(set(self.optional_dimensions)) < len(self.optional_dimensions):
+            raise ValueError(f"optional_dimensions names one twice: {', '.join(self.optional_dimensions)}")
+        if self.optional_dimensions and self.strategy == "adaptive":
+            raise ValueError(
+                "strategy is adaptive, which judges the dimensions of the paper only: set it to full, or remove "
+                "optional_dimensions"
+            )
+        return self
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The dimensions that responses are scored in."""
+        return (*DIMENSIONS, *self.optional_dimensions)
 
     @property
     def prompts_at_once(self) -> int:

@@ -19,7 +19,7 @@ from longreward.errors import ConfigError
 from longreward.judge import ChatModel, Judge, JudgeConfig, open_judge
 from longreward.judge.budget import Budget
 from longreward.judge.ledger import Ledger
-from longreward.records import Example, Response, ScoredResponse
+from longreward.records import Example, Response, RubricItem, ScoredResponse
 from longreward.retrieval import Bm25Retriever, check_key, open_retriever
 from longreward.reward.adaptive import open_scorer
 from longreward.reward.concurrent_scoring import score_examples
@@ -53,13 +53,15 @@ class LongReward:
         self._ledger = ledger
         self._budget = budget
 
-    def score(self, *, context: str, query: str, response: str) -> ScoredResponse:
+    def score(self, *, context: str, query: str, response: str, rubric: Sequence[RubricItem] = ()) -> ScoredResponse:
         """Score one response. In a running event loop this blocks the loop; await `ascore` there."""
-        return run_sync(self.ascore(context=context, query=query, response=response))
+        return run_sync(self.ascore(context=context, query=query, response=response, rubric=rubric))
 
-    async def ascore(self, *, context: str, query: str, response: str) -> ScoredResponse:
-        """Score one response."""
-        example = Example(id="0", document_id="0", context=context, query=query)
+    async def ascore(
+        self, *, context: str, query: str, response: str, rubric: Sequence[RubricItem] = ()
+    ) -> ScoredResponse:
+        """Score one response; without `rubric`, the judge writes it where that dimension is in use."""
+        example = Example(id="0", document_id="0", context=context, query=query, rubric=tuple(rubric))
         scored = await self.ascore_responses(example, [Response(id="0-0", example_id="0", query=query, text=response)])
         return scored.responses[0]
 

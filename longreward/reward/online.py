@@ -15,9 +15,11 @@ reward; TRL then leaves it out of its group.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from longreward.data.formats import parse_rubric
 from longreward.errors import ConfigError
-from longreward.records import DIMENSIONS, Example, ScoredResponse
+from longreward.records import Example, RubricItem, ScoredResponse
 from longreward.reward.long_reward import LongReward
+from longreward.utils.jsonl import RowError
 
 if TYPE_CHECKING:
     from longreward.models.policy import PolicyTokenizer
@@ -33,15 +35,21 @@ class OnlineReward:
     A reward model (`load_reward_model`) in place of a LongReward gives rewards on its own scale, without dimensions.
 
     Completions to one prompt share the extracts of its document, equal completions are judged once, and with a ledger
-    no request is ever repeated. `context` and `query` name the columns with the document and the query. The trainer
-    logs the mean of each dimension and the share of unscored completions as metrics, and each dimension as a column of
-    its table of completions.
+    no request is ever repeated. `context`, `query` and `rubric` name the columns with the document, the query and the
+    rubric (`prompt_rows` writes them); without a column of rubrics the judge writes them, if they are in use. The
+    trainer logs the mean of each dimension and the share of unscored completions as metrics, and each dimension as a
+    column of its table of completions.
     """
 
     __name__ = "longreward"  # the name in TRL's logs
 
     def __init__(
-        self, reward: "LongReward | RewardModel | None" = None, *, context: str = "context", query: str = "query"
+        self,
+        reward: "LongReward | RewardModel | None" = None,
+        *,
+        context: str = "context",
+        query: str = "query",
+        rubric: str | None = None,
     ) -> None:
         self._reward = reward or LongReward()
         if isinstance(self._reward, LongReward):
@@ -49,6 +57,7 @@ class OnlineReward:
         else:
             self.__name__ = "reward_model"
         self._columns = (context, query)
+        self._rubric = rubric
 
     async def __call__(
         self,
@@ -61,21 +70,21 @@ class OnlineReward:
         """Score a batch, with TRL's signature. Raises ConfigError for a missing column, and the errors of the judge."""
         contexts, queries = (self._column(name, columns, len(completions)) for name in self._columns)
         # TRL repeats the prompt of a group once per completion; grouped, its document is processed once.
-        groups: dict[tuple[str, str], list[int]] = {}
-        for index, prompt in enumerate(zip(contexts, queries, strict=True)):
+        groups: dict[tuple[str, str, tuple[RubricItem, ...]], list[int]] = {}
+        for index, prompt in enumerate(zip(contexts, queries, self._rubrics(columns, len(completions)), strict=True)):
             groups.setdefault(prompt, []).append(index)
         examples = [
             (
-                Example(id=str(number), document_id=str(number), context=context, query=query),
+                Example(id=str(number), document_id=str(number), context=context, query=query, rubric=rubric),
                 [completion_text(completions[index]) for index in indices],
             )
-            for number, ((context, query), indices) in enumerate(groups.items())
+            for number, ((context, query, rubric), indices) in enumerate(groups.items())
         ]
         by_index: dict[int, ScoredResponse] = {}
         for indices, scored in zip(groups.values(), await self._reward.ascore_examples(examples), strict=True):
             by_index |= zip(indices, scored.responses, strict=True)
         responses = [by_index[index] for index in range(len(completions))]
-        for dimension in DIMENSIONS:
+        for dimension in responses[0].dimensions:
             scores = [scored.verdicts[dimension].score for scored in responses if scored.verdicts]
             available = [score for score in scores if score is not None]
             if log_extra is not None and scores:
@@ -85,6 +94,17 @@ class OnlineReward:
         if log_metric is not None:
             log_metric(f"{self.__name__}/unscored", sum(scored.reward is None for scored in responses) / len(responses))
         return [scored.reward for scored in responses]
+
+    def _rubrics(self, columns: Mapping[str, Any], count: int) -> list[tuple[RubricItem, ...]]:
+        if self._rubric is None:
+            return [()] * count
+        values = columns.get(self._rubric)
+        if not isinstance(values, list) or len(values) != count:
+            raise ConfigError(f"the online reward needs the column {self._rubric!r} with rubrics in the training data")
+        try:
+            return [parse_rubric(value) for value in values]
+        except RowError as error:
+            raise ConfigError(f"the column {self._rubric!r} of the training data: {error}") from None
 
     def _column(self, name: str, columns: Mapping[str, Any], count: int) -> list[str]:
         values = columns.get(name)
@@ -105,7 +125,8 @@ def prompt_rows(examples: Iterable[Example], tokenizer: "PolicyTokenizer") -> It
     for example in examples:
         content = tokenizer.chat.break_controls(tokenizer.message(example.context, example.query))
         # A conversation, not a string: TRL then applies the model's own chat template.
-        yield {"prompt": [{"role": "user", "content": content}], "context": example.context, "query": example.query}
+        row = {"prompt": [{"role": "user", "content": content}], "context": example.context, "query": example.query}
+        yield row | ({"rubric": [item.model_dump() for item in example.rubric]} if example.rubric else {})
 
 
 def completion_text(completion: Completion) -> str:

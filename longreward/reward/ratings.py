@@ -12,7 +12,7 @@ from longreward.judge import Judge, ParsedReply
 from longreward.judge.judge import join_names
 from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_verdict
-from longreward.records import Extraction, MemberScore, Statement, Verdict
+from longreward.records import Extraction, MemberScore, Rubric, Statement, Verdict
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.panel import RATING_REDUCERS, join_analyses, member_score, reduce_replies, sum_usage
@@ -32,6 +32,11 @@ class DimensionInput:
     """The information extracted from the document; computed once for all responses to the query."""
     query: str
     response: str
+    """The text that is judged: without citations where these are a dimension of their own."""
+    cited_response: str = ""
+    """The text with its citations, if they are a dimension."""
+    rubric: Callable[[], Awaitable[Rubric]] | None = None
+    """The rubric of the prompt, also computed once; None unless the dimension rubric is in use."""
 
     @property
     def language(self) -> Language:

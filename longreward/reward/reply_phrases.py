@@ -14,6 +14,19 @@ SUPPORT_LABELS: Mapping[str, float] = {
         ("不支持", "没有支持", "无支持", "未支持", "不被支持", "未得到支持", "没有得到支持", "完全不支持"), 0.0
     ),
 }
+MET_LABELS: Mapping[str, float] = {
+    **dict.fromkeys(("met", "fully met", "is met", "yes, met", "满足", "已满足", "完全满足"), 1.0),
+    **dict.fromkeys(("not met", "unmet", "is not met", "no, not met", "partially met", "partly met"), 0.0),
+    **dict.fromkeys(("不满足", "未满足", "没有满足", "部分满足"), 0.0),
+}
+RELEVANCE_LABELS: Mapping[str, float] = {
+    **dict.fromkeys(("relevant", "is relevant", "相关", "有关"), 1.0),
+    **dict.fromkeys(("irrelevant", "unrelevant", "not relevant", "is irrelevant", "不相关", "无关"), 0.0),
+}
+NEED_LABELS: Mapping[str, float] = {
+    **dict.fromkeys(("needed", "citation needed", "is needed", "需要", "需要引用"), 1.0),
+    **dict.fromkeys(("not needed", "no citation needed", "is not needed", "不需要", "不需要引用"), 0.0),
+}
 RATING_LABEL = re.compile(
     r"(\d{1,3}(?:\.\d{1,6})?)(?:\s{0,3}(?:/|out of|of)\s{0,3}10(?:\.0)?)?\s{0,3}(?:分|points?|pts)?", re.A
 )
@@ -29,6 +42,7 @@ NO_STATEMENT = re.compile(
     r"|(?:该|此|这个)?(?:回答|答案)?(?:中)?(?:没有|无)(?:任何)?(?:事实性?)?陈述"
 )
 LIST_ITEM = re.compile(r"[(]?(\d{1,4})[.):、）](?!\d)\s{0,8}(\S.*)")
+CHECK_NUMBER = re.compile(r"^[ \t*_#(（]{0,8}(\d{1,4})[.):：、）](?!\d)[ \t*_]{0,8}", re.MULTILINE)
 LIST_HEADING = re.compile(r"[^\n]{0,80}(?:statements?|facts|陈述)[^\n]{0,20}[:：\]]\W{0,4}", re.I)
 LIST_MARKER = re.compile(r"^(?:[(（]?\d{1,4}[.)、）]|[-*•])\s{0,8}")
 DECORATION = " \t\r\"'“”‘’`*#_>-"

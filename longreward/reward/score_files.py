@@ -15,7 +15,15 @@ from typing import Any, overload
 from longreward.data.formats import example_from_row, extraction_to_row, response_from_row, scored_to_row
 from longreward.errors import ConfigError, DataError, NothingScored
 from longreward.judge import Judge
-from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Dimension, Example, Response, ScoredResponse
+from longreward.records import (
+    DIMENSIONS,
+    EQUAL_WEIGHTS,
+    OPTIONAL_DIMENSIONS,
+    Dimension,
+    Example,
+    Response,
+    ScoredResponse,
+)
 from longreward.reward.adaptive import count_saved_requests, open_scorer
 from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
@@ -68,15 +76,14 @@ class ScoreReport:
         self.complete += scored.complete
         self.incomplete += scored.reward_bounds() is None
         self.bounded += not scored.complete and scored.reward_bounds() is not None
-        for dimension in DIMENSIONS:
-            verdict = scored.verdicts[dimension]
+        for dimension, verdict in scored.verdicts.items():
             if verdict.truncated:
                 self.truncated[dimension] = self.truncated.get(dimension, 0) + 1
             if verdict.score_bounds is None:
-                self.unscored[dimension] += 1
+                self.unscored[dimension] = self.unscored.get(dimension, 0) + 1
                 self.reasons.setdefault(dimension, verdict.reason or "no reason was recorded")
             elif scored.complete and verdict.score is not None:
-                self.sums[dimension] += verdict.score
+                self.sums[dimension] = self.sums.get(dimension, 0.0) + verdict.score
 
     def require_scores(self, judge: str, *, usable: bool = False) -> None:
         """Raise NothingScored if no response has a score in any dimension, or with `usable`, none can be in a pair."""
@@ -84,8 +91,8 @@ class ScoreReport:
             return
         reasons = "\n".join(
             f"  {dimension}: {self.unscored[dimension]} unscored; the first: {self.reasons[dimension]}"
-            for dimension in DIMENSIONS
-            if self.unscored[dimension]
+            for dimension in (*DIMENSIONS, *OPTIONAL_DIMENSIONS)
+            if self.unscored.get(dimension)
         )
         missing = "a score in every dimension that pairs need" if usable and self.scored else "a score"
         raise NothingScored(
@@ -129,7 +136,7 @@ def open_scored_files(
     ):
 
         def write(example: ScoredExample) -> None:
-            chunk_file.write(to_line(extraction_to_row(example.extraction)))
+            chunk_file.write(to_line(extraction_to_row(example.extraction, example.rubric)))
             for scored in example.responses:
                 row = scored_to_row(scored, example.extraction, settings)
                 (complete_file if scored.complete else unscored_file).write(to_line(row))

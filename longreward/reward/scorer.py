@@ -1,4 +1,4 @@
-"""Score responses: the four dimensions of each response to an example, judged at once."""
+"""Score responses: all dimensions of each response to an example, judged at once."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,15 @@ from typing import Self
 
 from longreward.judge import Judge
 from longreward.judge.prompts import load_prompts
-from longreward.records import DIMENSIONS, Dimension, Example, Extraction, Response, ScoredResponse, Verdict
+from longreward.records import Dimension, Example, Extraction, Response, Rubric, ScoredResponse, Verdict
 from longreward.retrieval import Retriever, open_retriever
+from longreward.reward.citations import judge_citations, strip_citations
 from longreward.reward.completeness import extract, extraction_requests, judge_completeness
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.faithfulness import judge_faithfulness
 from longreward.reward.ratings import DimensionInput, JudgeDimension, judge_rating
+from longreward.reward.rubric import get_rubric, judge_rubric
 from longreward.utils.concurrency import gather
 from longreward.utils.token_spans import open_tokenizer
 
@@ -26,22 +28,29 @@ DIMENSION_JUDGES: Mapping[Dimension, JudgeDimension] = {
     "helpfulness": partial(judge_rating, template="helpfulness"),
     "logicality": partial(judge_rating, template="logicality"),
     "completeness": judge_completeness,
+    "rubric": judge_rubric,
+    "citations": judge_citations,
 }
 
 
 @dataclass(frozen=True)
 class ScoredExample:
-    """The scored responses to one example, in input order, and the extraction that they share."""
+    """The scored responses to one example, in input order, and the extraction and the rubric that they share."""
 
     extraction: Extraction
     responses: tuple[ScoredResponse, ...]
+    rubric: Rubric | None = None
+    """None unless the dimension rubric is in use."""
 
 
 async def score_response(item: DimensionInput, response: Response) -> ScoredResponse:
     """Judge all dimensions of one response at once."""
-    judged = await gather(judge_dimension(item) for judge_dimension in DIMENSION_JUDGES.values())
-    verdicts = dict(zip(DIMENSION_JUDGES, judged, strict=True))
-    return ScoredResponse(response=response, verdicts={dimension: verdicts[dimension] for dimension in DIMENSIONS})
+    dimensions = [dimension for dimension in DIMENSION_JUDGES if dimension in item.config.dimensions]
+    judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in dimensions)
+    verdicts = dict(zip(dimensions, judged, strict=True))
+    return ScoredResponse(
+        response=response, verdicts={dimension: verdicts[dimension] for dimension in item.config.dimensions}
+    )
 
 
 class Scorer:
@@ -54,7 +63,9 @@ class Scorer:
 
     def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> None:
         self.config = config
-        self.prompts = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
+        self.prompts = load_prompts(
+            config.prompts_dir, config.prompts_manifest, parsing=config.parsing, optional=config.optional_dimensions
+        )
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._owns_retriever = retriever is None
         self._set_retriever(retriever or open_retriever(config.retriever, ledger=ledger))
@@ -77,6 +88,10 @@ class Scorer:
         extraction = asyncio.ensure_future(
             extract(judge, self.prompts, requests, example_id=example.id, query=example.query)
         )
+        rubric = None
+        if "rubric" in self.config.dimensions:
+            rubric = asyncio.ensure_future(get_rubric(judge, self.prompts, example, asyncio.shield(extraction)))
+        judges_citations = "citations" in self.config.dimensions
         items = [
             DimensionInput(
                 judge=judge,
@@ -85,16 +100,20 @@ class Scorer:
                 document=document,
                 extraction=lambda: asyncio.shield(extraction),  # cancelling one response must not end it for the others
                 query=example.query,
-                response=response.text,
+                response=strip_citations(response.text, document.text) if judges_citations else response.text,
+                cited_response=response.text if judges_citations else "",
+                rubric=None if rubric is None else lambda: asyncio.shield(rubric),
             )
             for response in responses
         ]
         try:
             scored = await self._score_responses(items, responses)
-            return ScoredExample(await extraction, tuple(scored))
+            return ScoredExample(await extraction, tuple(scored), None if rubric is None else await rubric)
         finally:
-            extraction.cancel()
-            await asyncio.gather(extraction, return_exceptions=True)
+            shared = [extraction] if rubric is None else [extraction, rubric]
+            for task in shared:
+                task.cancel()
+            await asyncio.gather(*shared, return_exceptions=True)
 
     async def _score_responses(
         self, items: Sequence[DimensionInput], responses: Sequence[Response]
@@ -124,6 +143,7 @@ class Scorer:
             "no_statements": self.config.no_statements,
             # Omitted for `full`, the only strategy of published score files.
             **({} if self.config.strategy == "full" else {"strategy": self.config.strategy}),
+            **({"optional_dimensions": ", ".join(optional)} if (optional := self.config.optional_dimensions) else {}),
             "parsing": self.config.parsing,
             "prompts": self.prompts.hash,
         }

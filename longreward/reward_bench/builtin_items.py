@@ -17,7 +17,7 @@ items are the same on every machine.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +30,9 @@ from longreward.builtin.questions import absent_value, format_question, gold_ans
 from longreward.data.formats import read_examples
 from longreward.errors import DataError
 from longreward.judge_validation.cases import make_case
+from longreward.records import OptionalDimension
 from longreward.reward_bench.items import Item
+from longreward.reward_bench.optional_items import optional_items
 
 CASES = 20
 """Cases of each kind, in pairs and in lists."""
@@ -41,8 +43,10 @@ REGISTERS = 6
 """Documents in one context of the hard items; about 3,000 words in all."""
 
 
-def builtin_items(cases: int = CASES, documents: int = DOCUMENTS) -> Iterator[Item]:
-    """Generate all kinds of items: first pairs, then lists."""
+def builtin_items(
+    cases: int = CASES, documents: int = DOCUMENTS, optional: Collection[OptionalDimension] = ()
+) -> Iterator[Item]:
+    """Generate all kinds of items: first pairs, then lists, then pairs for the `optional` dimensions."""
     yield from damaged_pairs(cases)
     with TemporaryDirectory() as folder:
         files = write_corpus(Path(folder), documents=documents)
@@ -50,6 +54,7 @@ def builtin_items(cases: int = CASES, documents: int = DOCUMENTS) -> Iterator[It
     yield from hard_pairs(cases)
     yield from damaged_lists(cases)
     yield from hard_lists(cases)
+    yield from optional_items(cases, optional)
 
 
 def damaged_pairs(cases: int) -> Iterator[Item]:

@@ -5,7 +5,8 @@
 
 Labels are numbers of any scale on which higher is better; the second form is a pair, `[1, 0]`. All other fields are
 optional: without `id` an item is named by a hash of its texts, without `context` it has no document, results are also
-reported by `group`, and intervals resample documents, so that items with the same `document` stay together.
+reported by `group`, intervals resample documents, so that items with the same `document` stay together, and `rubric` is
+for the optional dimension.
 """
 
 import hashlib
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longreward.data.formats import document_id
-from longreward.records import Example, Response
+from longreward.data.formats import document_id, parse_rubric, rubric_to_row
+from longreward.records import Example, Response, RubricItem
 from longreward.utils.jsonl import Row, RowError, write_rows
 
 ID_CHARACTERS = 16
@@ -39,6 +40,7 @@ class Item:
     """The public benchmark that the item belongs to, whose own measures are then computed."""
     task: str = ""
     """The kind of item within its benchmark, where the benchmark's measures distinguish some."""
+    rubric: tuple[RubricItem, ...] = ()
 
     @property
     def best(self) -> frozenset[int]:
@@ -48,7 +50,12 @@ class Item:
 
 def write_items(path: Path, items: Iterable[Item]) -> int:
     """Write items in the first form; return their number."""
-    return write_rows(path, ({**vars(item), "context": item.context or None} for item in items))
+    return write_rows(path, map(_item_to_row, items))
+
+
+def _item_to_row(item: Item) -> Row:
+    row = {**vars(item), "context": item.context or None, "rubric": rubric_to_row(item.rubric)}
+    return row if item.rubric else {name: value for name, value in row.items() if name != "rubric"}
 
 
 def parse_item(row: Row, *, benchmark: str = "") -> Item:
@@ -81,12 +88,13 @@ def parse_item(row: Row, *, benchmark: str = "") -> Item:
         document=str(row.get("document") or document_id(context or query)),
         benchmark=benchmark or str(row.get("benchmark") or ""),
         task=str(row.get("task") or ""),
+        rubric=parse_rubric(row.get("rubric")),
     )
 
 
 def to_records(item: Item) -> tuple[Example, list[Response]]:
     """Return the item as a prompt with its responses, which is what rewards are computed for."""
-    example = Example(id=item.id, document_id=item.document, context=item.context, query=item.query)
+    example = Example(id=item.id, document_id=item.document, context=item.context, query=item.query, rubric=item.rubric)
     return example, [
         Response(id=f"{item.id}-{number}", example_id=item.id, query=item.query, text=text)
         for number, text in enumerate(item.responses)

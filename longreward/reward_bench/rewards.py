@@ -1,6 +1,6 @@
 """The rewards that the benchmark compares, each computed for all responses of labelled items.
 
-LongReward          with all four dimensions, without each of them, and each alone, from one scoring
+LongReward          with all dimensions, without each of them, and each alone, from one scoring
 pairwise judging    each response against each other in both orders; the reward is the share of comparisons won
 reward model        its score, on its own scale
 length only         the number of characters: a reward that is no better rewards length
@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 PAIRWISE = "pairwise judging"
 LENGTH = "length only"
 REWARD_MODEL = "reward model"
-VARIANTS: Mapping[str, Mapping[Dimension, float]] = {
-    "longreward": EQUAL_WEIGHTS,
-    **{f"without {dimension}": {**EQUAL_WEIGHTS, dimension: 0.0} for dimension in DIMENSIONS},
-    **{f"{dimension} only": {**dict.fromkeys(DIMENSIONS, 0.0), dimension: 1.0} for dimension in DIMENSIONS},
-}
-"""The weights of LongReward, of its ablations and of single dimensions. A dimension with weight 0 may be unscored."""
 WITHOUT_CONTEXT: tuple[Dimension, ...] = ("helpfulness", "logicality")
 """The dimensions that need no document."""
 NO_CONTEXT = "the item has no context"
@@ -59,7 +53,7 @@ class LabelledItemScorer(Scorer):
 
         async def score(item: DimensionInput, response: Response) -> ScoredResponse:
             judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in WITHOUT_CONTEXT)
-            verdicts = dict.fromkeys(DIMENSIONS, Verdict(score=None, reason=NO_CONTEXT))
+            verdicts: dict[Dimension, Verdict] = dict.fromkeys(DIMENSIONS, Verdict(score=None, reason=NO_CONTEXT))
             verdicts |= dict(zip(WITHOUT_CONTEXT, judged, strict=True))
             return ScoredResponse(response=response, verdicts=verdicts)
 
@@ -86,15 +80,29 @@ async def score_items(
         return [example.responses async for example in scored]
 
 
+def reward_variants(dimensions: Sequence[Dimension]) -> dict[str, Mapping[Dimension, float]]:
+    """Return the weights of LongReward, of its ablations and of single dimensions.
+
+    A dimension with weight 0 may be unscored.
+    """
+    everything: dict[Dimension, float] = {**EQUAL_WEIGHTS, **dict.fromkeys(dimensions, 1.0)}
+    return {
+        "longreward": everything,
+        **{f"without {dimension}": {**everything, dimension: 0.0} for dimension in dimensions},
+        **{f"{dimension} only": {**dict.fromkeys(everything, 0.0), dimension: 1.0} for dimension in dimensions},
+    }
+
+
 def rewards_by_variant(items: Sequence[Item], scored: Sequence[Sequence[ScoredResponse]]) -> dict[str, list[Rewards]]:
     """Return the rewards of each variant; None where a dimension with a weight is unscored.
 
     If no item has a context, variants that differ only in dimensions of the document are left out.
     """
-    if any(item.context for item in items):
-        variants = dict(VARIANTS)
-    else:
-        variants = {name: VARIANTS[name] for name in ("longreward", *(f"{name} only" for name in WITHOUT_CONTEXT))}
+    # Items without a context have no verdicts in optional dimensions.
+    judged = [response.dimensions for responses in scored for response in responses]
+    variants = reward_variants(max(judged, key=len, default=DIMENSIONS))
+    if not any(item.context for item in items):
+        variants = {name: variants[name] for name in ("longreward", *(f"{name} only" for name in WITHOUT_CONTEXT))}
     return {
         name: [
             [_reward(item, response, weights) for response in responses]

@@ -52,7 +52,8 @@ async def _check_judge_prompts(params: Params) -> list[Finding]:
     if any(judge.kind == "offline" or judge.mode == "batch_files" for judge, _ in params.judge.judges()):
         return []  # the offline judge always follows the formats; batch files have no server
     try:
-        prompts = load_prompts(params.score.prompts_dir, params.score.prompts_manifest)
+        score = params.score
+        prompts = load_prompts(score.prompts_dir, score.prompts_manifest, optional=score.optional_dimensions)
         report = await check_formats(params.judge, prompts, limit_s=PROMPTS_TIMEOUT_S)
         windows = await check_windows(params.judge, _prompt_lengths(params, prompts))
     except LongRewardError:

@@ -19,6 +19,7 @@ from longreward.builtin.offline_judge.lexical import (
     repetition_rate,
     split_sentences,
 )
+from longreward.builtin.offline_judge.optional_dimension_rules import OPTIONAL_DIMENSION_RULES
 from longreward.builtin.offline_judge.overlap import (
     clauses,
     coverage,
@@ -202,6 +203,7 @@ REWARD_RULES: dict[str, Callable[[Slots], str]] = {
     "support": support,
     "extraction": extraction,
     "completeness": completeness,
+    **OPTIONAL_DIMENSION_RULES,
 }
 
 

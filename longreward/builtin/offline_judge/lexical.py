@@ -60,7 +60,7 @@ def split_sentences(text: str) -> tuple[Sentence, ...]:
     List items and lines end a sentence; abbreviations, decimals and the wrapped lines of a paragraph do not.
     """
     parts: list[str] = []
-    for line in _WRAP.sub(" ", text).splitlines():
+    for line in _WRAP.sub(" ", _PASSAGE_NUMBER.sub(" ", text)).splitlines():
         line = _BULLET.sub("", line).strip()
         start = 0
         for match in _BREAK.finditer(line):
@@ -220,6 +220,7 @@ _UNIT = re.compile(r" [a-z]+s\b| ?(?:%|percent|kg|km|m\b|g\b)")  # "1800 houses"
 _CENTURIES = {str(century) for century in range(10, 21)}
 _NEUTRAL = str.maketrans("[]<>", "()‹›")
 _BULLET = re.compile(r"^\s*(?:[-*•·#>]+\s+|\(?\d{1,3}[.)、]\s*(?!\d)|[（(][一二三四五六七八九十]+[）)])")
+_PASSAGE_NUMBER = re.compile(r"<C\d{1,6}>")  # of LongCite's documents
 _WRAP = re.compile(r"(?<=[^\n]{40}[A-Za-z0-9,;)\-])\n(?!\(?\d{1,3}[.)、])(?=[A-Za-z0-9(\"'“])")
 # The lookbehinds start a match at the head of a run only: trying each of its characters takes quadratic time.
 _BREAK = re.compile(

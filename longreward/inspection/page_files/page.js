@@ -85,6 +85,7 @@
 
   const supportClass = (support) => (support === null ? "unread" : support >= 1 ? "full" : support > 0 ? "partial" : "none");
   const SUPPORT = { full: "supported", partial: "partly supported", none: "not supported", unread: "unreadable verdict" };
+  const MET = { ...SUPPORT, full: "met", none: "not met" };
   const SIGN = { full: "✓", partial: "◐", none: "✗", unread: "?" };
 
   // --- flags --------------------------------------------------------------------------------------------------------
@@ -424,7 +425,7 @@
     const isChosen = isPairs() && state.entry.is_pair && shown.id === left;
     const isRejected = isPairs() && state.entry.is_pair && shown.id === right;
     const role = isChosen ? "Chosen" : isRejected ? "Rejected" : isPairs() ? "Response" : "";
-    const faithfulness = shown.dimensions.find((dimension) => dimension.statements.length);
+    const statements = allStatements(shown);
     return el(
       "article",
       { class: `side-column ${isChosen ? "chosen" : isRejected ? "rejected" : ""}`, data: { side } },
@@ -436,13 +437,17 @@
         el("span", { class: "spring" }),
         el("span", { class: "value" }, shown.bounds ? `${number(shown.bounds[0], 1)}–${number(shown.bounds[1], 1)}` : number(shown.value)),
       ),
-      el("div", { class: "response", dir: "auto" }, markedResponse(shown, faithfulness?.statements ?? [], side)),
+      el("div", { class: "response", dir: "auto" }, markedResponse(shown, statements, side)),
       Object.keys(shown.measures).length
         ? el("p", { class: "measures" }, Object.entries(shown.measures).map(([name, value]) => el("span", { class: "chip" }, `${name} ${number(value)}`)))
         : null,
       el("div", { class: "dimensions" }, shown.dimensions.map((dimension) => dimensionRow(dimension))),
-      faithfulness ? el("h3", {}, `Statements (${faithfulness.statements.length})`) : null,
-      faithfulness ? el("ol", { class: "statements" }, faithfulness.statements.map((statement, position) => statementRow(statement, side, position))) : null,
+      shown.dimensions
+        .filter((dimension) => dimension.statements.length)
+        .map((dimension) => [
+          el("h3", {}, `${STATEMENTS[dimension.name] ?? "Statements"} (${dimension.statements.length})`),
+          el("ol", { class: "statements" }, dimension.statements.map((statement) => statementRow(statement, side, statements.indexOf(statement), dimension.name))),
+        ]),
     );
   };
 
@@ -450,7 +455,11 @@
   const memberScores = (scores) =>
     Object.keys(scores).length ? el("p", { class: "measures" }, Object.entries(scores).map(([judge, score]) => el("span", { class: "chip" }, `${judge} ${number(score, 1)}`))) : null;
 
-  const DIMENSIONS = new Set(["helpfulness", "logicality", "faithfulness", "completeness"]);
+  const STATEMENTS = { rubric: "Rubric", citations: "Statements with their citations" };
+  // The statements of all dimensions: a position in this list identifies one of them.
+  const allStatements = (shown) => (shown ? shown.dimensions.flatMap((dimension) => dimension.statements) : []);
+
+  const DIMENSIONS = new Set(["helpfulness", "logicality", "faithfulness", "completeness", "rubric", "citations"]);
   const dimensionRow = (dimension) => {
     const max = dimension.calls || DIMENSIONS.has(dimension.name) ? 10 : null; // verdicts of benchmarks have scales of their own
     const facts = [
@@ -478,17 +487,19 @@
     );
   };
 
-  const statementRow = (statement, side, position) => {
+  const statementRow = (statement, side, position, dimension) => {
     const kind = supportClass(statement.support);
+    const labels = dimension === "rubric" ? MET : SUPPORT;
     const active = state.statement?.side === side && state.statement.position === position;
     return el(
       "li",
       { class: `statement ${kind}`, "aria-current": active ? "true" : null, data: { position } },
       el(
         "button",
-        { type: "button", title: `${SUPPORT[kind]}: show the evidence`, on: { click: () => pickStatement(side, position) } },
-        el("span", { class: "sign", "aria-label": SUPPORT[kind] }, SIGN[kind]),
+        { type: "button", title: `${labels[kind]}: show the evidence`, on: { click: () => pickStatement(side, position) } },
+        el("span", { class: "sign", "aria-label": labels[kind] }, SIGN[kind]),
         el("span", { dir: "auto" }, statement.text),
+        statement.weight === 1 ? null : el("span", { class: "note" }, ` weight ${number(statement.weight)}`),
       ),
       active
         ? el(
@@ -513,8 +524,7 @@
   };
   const stepStatement = (step) => {
     const all = [0, 1].flatMap((side) => {
-      const statements = response(side)?.dimensions.find((dimension) => dimension.statements.length)?.statements ?? [];
-      return statements.map((_, position) => ({ side, position }));
+      return allStatements(response(side)).map((_, position) => ({ side, position }));
     });
     if (!all.length) return;
     const now = all.findIndex((one) => one.side === state.statement?.side && one.position === state.statement?.position);
@@ -576,8 +586,7 @@
 
   const currentStatement = () => {
     if (!state.statement) return null;
-    const dimension = response(state.statement.side)?.dimensions.find((one) => one.statements.length);
-    return dimension?.statements[state.statement.position] ?? null;
+    return allStatements(response(state.statement.side))[state.statement.position] ?? null;
   };
 
   const showDocument = (span = null) => {

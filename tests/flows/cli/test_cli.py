@@ -172,7 +172,7 @@ def test_duplicate_examples_rejected(cli: Any, files: Path) -> None:
 
 def test_summary_counts_scored_responses_and_gives_reasons(cli: Any, files: Path) -> None:
     lines = cli(files, *FILES).stdout.splitlines()
-    assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all four scores (queries: 1)"
+    assert lines[0] == "out/scored.jsonl: 2 of 3 responses have all scores (queries: 1)"
     assert "  faithfulness is unscored for 1; the first: the response holds no factual statement" in lines
     assert lines[-1] == "out/scored.unscored.jsonl: the other 1, with the reasons"
 

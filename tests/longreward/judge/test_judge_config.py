@@ -112,7 +112,7 @@ def test_equal_judges_merged() -> None:
         dimensions={"faithfulness": {"model": "b"}, "completeness": {"model": "b"}, "logicality": {"model": "a"}},
     )
     assert [(config.model, dimensions) for config, dimensions in judge.judges()] == [
-        ("a", ("helpfulness", "logicality")),
+        ("a", ("helpfulness", "logicality", "rubric", "citations")),
         ("b", ("faithfulness", "completeness")),
     ]
     assert len(config().judges()) == 1
@@ -179,7 +179,7 @@ def test_panel_inherits_from_the_judge_and_rates_every_dimension() -> None:
     assert (same_server.kind, same_server.requests_per_minute, same_server.timeout_s) == ("zhipu", 60, 30)
     assert (elsewhere.api_key_env, elsewhere.requests_per_minute, elsewhere.timeout_s) == (None, None, 30)
     assert [(one.model or one.kind, len(dimensions)) for one, dimensions in judge.judges()] == [
-        ("glm-4-plus", 3),
+        ("glm-4-plus", 5),  # with the optional dimensions
         ("glm-4-air", 3),
         ("q", 3),
         ("offline", 3),

@@ -15,7 +15,7 @@ from longreward.planning.estimate import StagePlan, plan_scoring
 from longreward.planning.render import format_count, format_money, format_seconds
 from longreward.planning.reply_stats import Range, count_sentences
 from longreward.planning.workload import placeholder_text
-from longreward.records import Example, Response
+from longreward.records import Example, Response, RubricItem
 from longreward.reward import ScoreConfig, open_scorer, score_examples
 from longreward.utils.token_spans import SimpleTokenizer
 
@@ -30,6 +30,7 @@ def example(name: str, context: str, query: str, *answers: str) -> tuple[Example
     return Example(id=name, document_id=name, context=context, query=query), responses
 
 
+ONE = Range(1, 1, 1)
 # 11 and 6 tokens: two parts of 8 and one. Three and two responses, of which two are equal.
 KELD = example(
     "keld",
@@ -68,6 +69,23 @@ def test_plan_of_two_tiny_documents() -> None:
         "completeness": four,
     }
     assert (planned.prompts, planned.responses, planned.complete_prompts) == (2, 5, 0)
+
+
+def test_plan_of_optional_dimensions() -> None:
+    config = CONFIG.model_copy(update={"optional_dimensions": ("rubric", "citations")})
+    keld, responses = example(
+        "keld", "[1] Keld was founded in 1905.\n[2] Ann Lee did it.\n", "When?", "In 1905 [1] [2]. It was so.", "Never."
+    )
+    given = keld.model_copy(update={"rubric": (RubricItem(text="In 1905."),)})
+
+    def optional_calls(one: Example) -> dict[str, Range]:
+        planned = asyncio.run(plan_scoring("score", PRICED, config, PRICES, [(one, responses)], ledger=None))
+        return {name: value for name, value in calls(planned).items() if name.startswith(("rubric", "citation"))}
+
+    # Only the first response cites: a statement with two citations, and one without.
+    citations = {"citation_support": ONE, "citation_relevance": Range(2, 2, 2), "citation_need": ONE}
+    assert optional_calls(given) == {"rubric_check": Range(2, 2, 2), **citations}
+    assert optional_calls(keld) == {"rubric": ONE, "rubric_check": Range(2, 2, 2), **citations}
 
 
 def test_prompt_tokens_equal_filled_prompts() -> None:
