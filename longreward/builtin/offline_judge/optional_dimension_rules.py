@@ -19,7 +19,7 @@ Slots = Mapping[str, str]
 OPEN_ITEMS = 4  # of a rubric, for a part of the question that asks for more than a value
 MET_COVERAGE = 0.5
 RELEVANT_SHARE = 0.5  # of the terms of a statement, in one sentence of the passage
-NEW_WORDS = 3  # that make a sentence without a new value a fact
+NEW_WORDS = 2  # that make a sentence without a new value a fact
 SUPPORT_LABELS = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}
 
 

@@ -14,7 +14,8 @@ from longreward.inspection.html_page import Collection, EvidencePage
 from longreward.inspection.reward_entries import PromptRecords
 from longreward.judge.usage import PricesConfig
 from longreward.pairs.exclusions import read_exclusions
-from longreward.records import Example
+from longreward.records import Example, RubricItem
+from longreward.reward import LongReward, ScoreConfig
 
 OpenPage = Callable[..., Any]
 
@@ -54,6 +55,27 @@ def wait_for_list(tab: Any, ids: list[str]) -> None:
 
 def wait_for_prompt(tab: Any, name: str) -> None:
     tab.wait_for_function("name => document.querySelector('.entry-head h1')?.innerText === name", arg=name)
+
+
+def test_items_of_the_rubric_and_citations_are_listed(open_page: OpenPage) -> None:
+    example = Example(
+        id="11",
+        document_id="keld",
+        context="[1] Keld lies on the Osten.\n[2] Ann Lee founded it in 1905.",
+        query="Who founded Keld, and when?",
+        rubric=(RubricItem(text="Ann Lee founded it.", weight=2), RubricItem(text="It was founded in 1931.")),
+    )
+    reward = LongReward(config=ScoreConfig(optional_dimensions=("rubric", "citations")))
+    scored = reward.score_responses(example, ["Ann Lee founded it in 1905 [2]. It was so [1]."])
+    tab = open_page(evidence_page([PromptRecords(example, scored=scored.responses, extraction=scored.extraction)]))
+    wait_for_prompt(tab, "11")
+    headings = [heading.inner_text() for heading in tab.query_selector_all(".side-column h3")]
+    assert headings[-2:] == ["Rubric (2)", "Statements with their citations (2)"]
+    met, missed = tab.query_selector_all(".side-column ol >> nth=1 >> .statement button")
+    assert "weight 2" in met.inner_text()
+    assert [button.get_attribute("title").partition(":")[0] for button in (met, missed)] == ["met", "not met"]
+    tab.click(".side-column ol >> nth=2 >> .statement button >> nth=0")
+    assert tab.inner_text("#reader mark.evidence") == "Ann Lee founded it in 1905."
 
 
 def test_statement_highlights_its_evidence(open_page: OpenPage, page: EvidencePage) -> None:
