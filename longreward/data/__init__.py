@@ -3,5 +3,6 @@
     file or glob --file_source.py, csv_reader.py--\\
     hub data set --hub_source.py------------------ open_source.py --columns.py, validation.py--> examples --prepare.py
 
-`formats.py` reads and writes the published files; `preferences.py` reads pairs and short instructions of others.
+`formats.py` reads and writes the published files; `preferences.py` reads pairs and short instructions of others,
+`predictions.py` the responses that other tools generated.
 """

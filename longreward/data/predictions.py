@@ -96,7 +96,7 @@ def read_predictions(
             if isinstance(row, RowError):
                 raise row
             if file.format == AUTO:
-                file.format = _detect_format(row, columns)
+                file.format = _detect_format(row)
             if file.format == "predictions":
                 file.predictions.append(_parse_prediction(row, columns))
             else:
@@ -120,14 +120,14 @@ class PredictionFormat:
     """Gets the row, the name of its file without suffix, and its number from 0. Raises RowError."""
 
 
-def _detect_format(row: Row, columns: PredictionColumns) -> str:
+def _detect_format(row: Row) -> str:
     for name, prediction_format in FORMATS.items():
         if any(required <= row.keys() for required in prediction_format.columns):
             return name
     keys = ", ".join(map(str, list(row)[:MAX_KEYS]))
     raise DataError(
         f"the format is not known from the columns {keys}; name one with --format ({', '.join(FORMATS)}), or the "
-        f"columns of id and {columns.response}, as in --column response=output"
+        "columns of id or prompt and of response, as in --column response=output"
     )
 
 

@@ -16,7 +16,7 @@ from longreward.evaluation.measures import GoldMeasures, gold_reward
 from longreward.evaluation.statistics import Estimate, IntervalOptions
 from longreward.reward_bench.agreement import Rewards, compute_agreements, spearman
 from longreward.reward_bench.items import Item
-from longreward.reward_bench.rewards import LENGTH, length_rewards
+from longreward.reward_bench.rewards import LENGTH, REWARD_MODEL, length_rewards
 from longreward.training.score_pairs import ScoredPrompt
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from longreward.reward.reward_model import RankedResponses
 
-REWARD_MODEL, JUDGE = "reward model", "judge"
+JUDGE = "judge"
 HEADERS = {"pairs": "pairs in order", "within": "Spearman within a prompt", "overall": "Spearman overall"}
 
 

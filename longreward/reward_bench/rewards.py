@@ -161,9 +161,9 @@ async def _compare_all(judge: Judge, config: PairwiseConfig, item: Item) -> Pair
     example, responses = to_records(item)
 
     async def compare(pair: tuple[Response, Response]) -> Comparison | None:
-        result = await pairwise_pair(
-            judge, SelectionConfig(min_scored=2), example, pair, context_tokens=config.context_tokens
-        )
+        # Without a document, the prompt says that none is shown.
+        tokens = config.context_tokens if item.context else 0
+        result = await pairwise_pair(judge, SelectionConfig(min_scored=2), example, pair, context_tokens=tokens)
         return result.comparisons[0] if result.comparisons else None  # None: equal texts
 
     pairs = list(combinations(responses, 2))

@@ -62,3 +62,18 @@ async def test_equal_texts_tie_without_request():
 async def test_unreadable_comparison_leaves_item_unscored():
     match = await compare(PreferenceModel("Who knows."), "xx", "x")
     assert (match.rewards, match.undecided, match.unreadable) == ([None, None], 0, 1)
+
+
+async def test_comparison_without_context_says_that_no_document_is_shown():
+    model, contexts = PreferenceModel(), []
+    complete = model.complete
+
+    async def record(request, *, temperature):
+        contexts.append(request.slots["context"])
+        return await complete(request, temperature=temperature)
+
+    model.complete = record
+    items = [Item(context, context, "Which?", ("xx", "x"), (1.0, 0.0)) for context in ("", "A document.")]
+    async with Judge.from_model(model, JudgeConfig(max_attempts=1)) as judge:
+        await compare_items(judge, PairwiseConfig(), items)
+    assert sorted(contexts) == ["(not shown)"] * 2 + ["A document."] * 2
