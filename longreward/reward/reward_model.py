@@ -61,7 +61,7 @@ class RewardModelConfig(Config):
     document: DocumentPart | None = None
     """What remains of a document that exceeds the window: its first and last halves (ends), or the chunks that share
     most terms with query and response (extracts); null: as the model was trained by `longreward distill`, else ends."""
-    url: BaseUrl | None = None
+    base_url: BaseUrl | None = None
     """A vLLM server of this model, such as `http://localhost:8000`, or one of its endpoints: `/classify` (default) or
     `/pooling`. It receives token ids, so that `model` must name its folder or hub id, of which config and tokenizer are
     read. null: the model runs in this process."""
@@ -74,8 +74,10 @@ class RewardModelConfig(Config):
 
     @model_validator(mode="after")
     def _server_needs_tokenizer(self) -> Self:
-        if self.url is not None and self.model is None:
-            raise ValueError(f"url is {self.url}, and model names no tokenizer: set model to the folder or hub id")
+        if self.base_url is not None and self.model is None:
+            raise ValueError(
+                f"base_url is {self.base_url}, and model names no tokenizer: set model to the folder or hub id"
+            )
         return self
 
 
@@ -207,7 +209,7 @@ class RewardModel:
 
 
 def load_reward_model(config: RewardModelConfig, path: str | Path | None = None) -> RewardModel:
-    """Load `path` (None: `config.model`), or connect to `config.url`.
+    """Load `path` (None: `config.model`), or connect to `config.base_url`.
 
     PolicyError if it is not a reward model or cannot be loaded, ServerUnavailable or ServerRefused of a server.
     """
@@ -236,9 +238,9 @@ def _open(config: RewardModelConfig, name: str) -> RewardModel:
         tokenizer = AutoTokenizer.from_pretrained(**pretrained_kwargs(files, name))
     limits = [_model_window(model_config, tokenizer)]
     backend: RewardBackend
-    if config.url is not None:
+    if config.base_url is not None:
         backend = RewardModelServer(
-            config.url,
+            config.base_url,
             key_env=config.api_key_env,
             timeout_s=config.timeout_s,
             max_concurrency=config.max_concurrency,

@@ -90,9 +90,12 @@ def train_reward_model(
     from longreward.training.precision import resolve_bf16
 
     tokenizer = load_tokenizer(policy_config, base)
-    window = config.max_length or policy_window(policy_config, base)
+    limit = policy_window(policy_config, base)
+    window = config.max_length or limit
     if window is None:
         raise PolicyError(f"{base}: its config states no maximum length; set distill.max_length")
+    if limit is not None and window > limit:
+        raise PolicyError(f"distill.max_length is {window:,}, and {base} reads {limit:,} tokens; lower it")
     data = tokenize_score_pairs(
         InputEncoder(tokenizer.chat, window, config.document), prompts, config, rows_dir=state / "rows"
     )

@@ -32,12 +32,15 @@ def write_rows(path: Path, *rows: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def run_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+def run_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_classifier: Callable[..., Path]
+) -> Callable[[str], dict[str, Any]]:
     """Return a function that runs the examples of a page, where a report and models exist, and returns the names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "report.txt").write_text(REPORT, encoding="utf-8")
     for name in ("sft", "dpo"):
         shutil.copytree(ROOT / "models" / "tiny-base", tmp_path / "models" / name)
+    save_classifier(tmp_path / "models" / "reward")
 
     def run(name: str) -> dict[str, Any]:
         names: dict[str, Any] = {}

@@ -1,13 +1,12 @@
 """A reward model behind vLLM's pooling API, imitated by a local server that computes with a real, tiny model."""
 
-import json
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from http_server import JsonHandler, http_server
 
 from longreward.errors import ConfigError, ServerRefused, ServerUnavailable
 from longreward.records import Example, Response
@@ -24,13 +23,9 @@ class PoolingServer:
     def __init__(self, backend: RewardBackend, *, listed: dict[str, Any] | None, outputs: int, status: int) -> None:
         self.backend, self.listed, self.outputs, self.status = backend, listed, outputs, status
         self.requests: list[tuple[str, str | None, Any]] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        self._stack = ExitStack()
+        self.url = self._stack.enter_context(http_server(self._handler()))
+        self.close = self._stack.close
 
     def reply(self, path: str, body: Any) -> tuple[int, Any]:
         if path == "/v1/models":
@@ -51,30 +46,19 @@ class PoolingServer:
         ]
         return 200, {"id": "1", "object": "list", "model": "m", "data": data[::-1], "usage": {"prompt_tokens": 1}}
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
+    def _handler(self) -> type[JsonHandler]:
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(JsonHandler):
             def do_GET(self) -> None:
-                self._send(*server.reply(self.path, None))
+                status, reply = server.reply(self.path, None)
+                self.send(reply, status)
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = self.read_json()
                 server.requests.append((self.path, self.headers["Authorization"], body))
-                self._send(*server.reply(self.path, body))
-
-            def _send(self, status: int, body: Any) -> None:
-                raw = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(raw)))
-                self.end_headers()
-                self.wfile.write(raw)
-
-            def log_message(self, *args: Any) -> None:
-                pass
+                status, reply = server.reply(self.path, body)
+                self.send(reply, status)
 
         return Handler
 
@@ -113,7 +97,7 @@ def rank(classifier: Path, **settings: Any) -> list[float | None]:
 @pytest.mark.parametrize("address", ["", "/v1", "/classify", "/pooling"])
 def test_served_rewards_equal_local_ones(serve: Callable[..., PoolingServer], classifier: Path, address: str) -> None:
     server = serve()
-    rewards = rank(classifier, url=f"{server.url}{address}")
+    rewards = rank(classifier, base_url=f"{server.url}{address}")
     assert rewards == pytest.approx(rank(classifier, window=64), abs=1e-5)  # the server's window
     assert {path for path, *_ in server.requests} == {"/pooling" if address == "/pooling" else "/classify"}
     assert {body["model"] for *_, body in server.requests} == {"served-name"}
@@ -123,7 +107,7 @@ def test_served_rewards_equal_local_ones(serve: Callable[..., PoolingServer], cl
 
 def test_server_without_list_of_models(serve: Callable[..., PoolingServer], classifier: Path) -> None:
     server = serve(listed=None)
-    assert rank(classifier, url=server.url) == pytest.approx(rank(classifier), abs=1e-5)
+    assert rank(classifier, base_url=server.url) == pytest.approx(rank(classifier), abs=1e-5)
     assert all("model" not in body for *_, body in server.requests)
 
 
@@ -133,12 +117,12 @@ def test_key_is_sent_and_never_shown(
     monkeypatch.setenv("REWARD_KEY", "sk-secret")
     server = serve(status=401)
     with pytest.raises(ServerRefused, match="REWARD_KEY") as caught:
-        rank(classifier, url=server.url, api_key_env="REWARD_KEY")
+        rank(classifier, base_url=server.url, api_key_env="REWARD_KEY")
     assert server.requests[0][1] == "Bearer sk-secret"
     assert "sk-secret" not in str(caught.value)
     monkeypatch.delenv("REWARD_KEY")
     with pytest.raises(ConfigError, match=r"REWARD_KEY holds no key for the reward model's server"):
-        rank(classifier, url=server.url, api_key_env="REWARD_KEY")
+        rank(classifier, base_url=server.url, api_key_env="REWARD_KEY")
 
 
 @pytest.mark.parametrize(
@@ -158,13 +142,13 @@ def test_failures_name_the_server(
 ) -> None:
     server = serve(**options)
     with pytest.raises(error, match=f"reward model at {server.url}/classify.*{message}"):
-        rank(classifier, url=server.url)
+        rank(classifier, base_url=server.url)
 
 
 def test_no_server_and_no_tokenizer(serve: Callable[..., PoolingServer], classifier: Path) -> None:
     server = serve()
     server.close()
     with pytest.raises(ServerUnavailable, match="is the server running"):
-        rank(classifier, url=server.url)
+        rank(classifier, base_url=server.url)
     with pytest.raises(ConfigError, match=r"model names no tokenizer"):
-        RewardModelConfig.parse({"url": server.url}, source="pair.srm")
+        RewardModelConfig.parse({"base_url": server.url}, source="pair.srm")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from longreward.errors import DataError
+from longreward.errors import DataError, PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.records import Example, Response
 from longreward.reward.reward_model import RewardModelConfig, load_reward_model
@@ -161,6 +161,8 @@ def test_nothing_to_train_on(tiny_policy: Path, tmp_path: Path) -> None:
         train(tmp_path, tiny_policy, min_margin=8.0)
     with pytest.raises(DataError, match=r"exceed distill\.max_length, 16 tokens \(18 pairs\)"):
         train(tmp_path, tiny_policy, max_length=16, query="who " * 20)
+    with pytest.raises(PolicyError, match=r"distill\.max_length is 300, and .* reads 256 tokens"):
+        train(tmp_path, tiny_policy, max_length=300)
 
 
 def test_key_of_other_folders(tiny_policy: Path, tmp_path: Path) -> None:
