@@ -6,6 +6,7 @@ item_files.py          files of items, without their bad rows
 builtin_items.py       items with known labels from the built-in corpus's generator
 rewards.py             the rewards of LongReward and its ablations, of pairwise judging, of a reward model
 agreement.py           accuracy, best of n, pairwise accuracy and rank correlation, with intervals
+optional_items.py  such items for rubrics and citations
 published_measures.py  the measures that public benchmarks define for themselves
 bench.py               the whole benchmark
 render.py              its result as Markdown

@@ -7,6 +7,7 @@ import pytest
 
 from longreward import LongReward
 from longreward.chat_model import ChatReply, ChatRequest
+from longreward.data.columns import ColumnsConfig, check_columns, map_columns
 from longreward.data.formats import example_from_row, example_to_row, read_scored
 from longreward.errors import ConfigError
 from longreward.judge import JudgeConfig
@@ -129,6 +130,15 @@ def test_rows_have_the_rubric_of_the_prompt() -> None:
     for wrong in ({"text": "x"}, [1], [{"text": " "}], [{"text": "x", "weight": -1}], [{"text": "x", "points": 1}]):
         with pytest.raises(RowError, match="rubric"):
             example_from_row({**row, "rubric": wrong})
+
+
+def test_rubric_comes_from_a_column_of_the_source() -> None:
+    row = {"idx": 1, "query": QUERY, "context": CONTEXT, "requirements": ["Names Lee."], "rubric": "of another kind"}
+    fields = map_columns(ColumnsConfig(rubric="requirements"), row, number=0)
+    assert example_from_row(fields).rubric == (RubricItem(text="Names Lee."),)
+    assert "rubric" not in map_columns(ColumnsConfig(), row, number=0)
+    with pytest.raises(ConfigError, match=r"prepare\.columns\.rubric is 'requirement', .* did you mean 'requirements'"):
+        check_columns(ColumnsConfig(rubric="requirement"), list(row), source="x.jsonl")
 
 
 def test_score_files_keep_the_items_and_the_cited_passages(tmp_path: Path) -> None:
