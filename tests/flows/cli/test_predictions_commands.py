@@ -108,4 +108,4 @@ def test_imported_responses_can_be_scored(folder, write_lines, capsys):
     assert "responses.jsonl: 1 responses to 1 examples, read as predictions" in output
     assert "1 predictions belong to no example of sft.jsonl, or to several" in output
     assert main(["score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", "scored.jsonl"]) == 0
-    assert "1 of 1 responses have all four scores" in capsys.readouterr().out
+    assert "scored.jsonl: 1 of 1 responses have all" in capsys.readouterr().out
