@@ -94,7 +94,7 @@ def _distill(params: Params, files: DistillFiles) -> None:
             )
             run.log_metrics({f"training/{name}": value for name, value in report.metrics().items()})
         started = time.monotonic()
-        agreements = test_reward_model(params, heldout, files)
+        agreements = measure_reward_model(params, heldout, files)
         run.log_metrics({name: value for one in agreements for name, value in one.metrics().items()})
         run.log_metrics({"heldout/prompts": len(heldout), "heldout/seconds": time.monotonic() - started})
         card = _render_card(base, training, heldout, agreements)
@@ -107,7 +107,9 @@ def _distill(params: Params, files: DistillFiles) -> None:
             text.write(card)
 
 
-def test_reward_model(params: Params, heldout: Sequence[ScoredPrompt], files: DistillFiles) -> list[HeldoutAgreement]:
+def measure_reward_model(
+    params: Params, heldout: Sequence[ScoredPrompt], files: DistillFiles
+) -> list[HeldoutAgreement]:
     """Load the trained model as its users do, and compare its rewards on held-out prompts with their scores."""
     model = load_reward_model(RewardModelConfig(model=str(files.out), device=params.policy.device))
     with show_progress("distill, held-out responses") as update:

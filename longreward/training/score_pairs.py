@@ -5,7 +5,6 @@ whose score is only bounded (`score.strategy: adaptive`) are in a pair where the
 """
 
 import hashlib
-import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,6 @@ from pathlib import Path
 from longreward.data.formats import read_examples, read_scored
 from longreward.errors import DataError
 from longreward.records import Bounds, Dimension, Example, Response
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
