@@ -90,7 +90,7 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     for dimension, count in report.unscored.items():
         if count:
             print(f"  {dimension} is unscored for {count}; the first: {report.reasons[dimension]}")
-    if agreement := panel_agreement(out, sibling_path(out, "unscored")):
+    if params.judge.has_panel and (agreement := panel_agreement(out, sibling_path(out, "unscored"))):
         print(f"agreement of the panel, Krippendorff's alpha: {agreement}")
     figures = judge.metrics()
     if is_overloaded(figures):

@@ -270,6 +270,11 @@ class JudgeConfig(Config):
             for template in templates
         }
 
+    @property
+    def has_panel(self) -> bool:
+        """Whether several judges rate a dimension."""
+        return any(len(positions) > 1 for positions in self.judges_by_template().values())
+
     def judge_for(self, dimension: Dimension) -> "JudgeConfig":
         """Return the first judge of one dimension, mostly the only one; its own `dimensions` and `panel` are empty."""
         overrides = self.dimensions.get(dimension, {})
