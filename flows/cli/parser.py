@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from longreward.utils.console import PROGRAM, print_error
 
 USAGE_ERROR = 2
-LISTED_NAMES = 16  # in an error message; the help lists more
+LISTED_NAMES = 20  # in an error message; the help lists more
 
 
 class CommandParser(argparse.ArgumentParser):
