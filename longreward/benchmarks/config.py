@@ -95,6 +95,19 @@ class RulerConfig(Config):
     """Seed of the cases."""
 
 
+class LongBenchV2Config(Config):
+    """LongBench v2: multiple-choice questions about long texts."""
+
+    chain_of_thought: bool = False
+    """Two requests for each case: the model reasons first, and then chooses without the text."""
+
+    temperature: float = Field(default=0.1, ge=0)
+    """Temperature of the answers (LongBench v2: 0.1)."""
+
+    max_prompt_tokens: int = Field(default=120_000, ge=128)
+    """A longer prompt keeps its first and last halves (LongBench v2: 120,000 tokens)."""
+
+
 def _check_names(
     sets: tuple[SetName, ...] | None, allowed: Sequence[SetName], advice: str
 ) -> tuple[SetName, ...] | None:
@@ -127,6 +140,9 @@ class BenchmarkConfig(Config):
 
     ruler: RulerConfig = RulerConfig()
     """Settings of the benchmark `ruler`."""
+
+    longbench_v2: LongBenchV2Config = LongBenchV2Config()
+    """Settings of the benchmark `longbench_v2`."""
 
     mt_bench: MtBenchConfig = MtBenchConfig()
     """Settings of the benchmark `mt_bench`."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from longreward.benchmarks.types import Benchmark
 
 BenchmarkName = Literal[
-    "longbench_chat", "longbench", "longbench_official", "mt_bench", "alpaca_eval", "factscore", "ruler"
+    "longbench_chat", "longbench", "longbench_official", "mt_bench", "alpaca_eval", "factscore", "ruler", "longbench_v2"
 ]
 
 
@@ -44,3 +44,7 @@ def benchmark_class(name: BenchmarkName) -> type[Benchmark[Any]]:
             from longreward.benchmarks.ruler.benchmark import Ruler
 
             return Ruler
+        case "longbench_v2":
+            from longreward.benchmarks.longbench_v2 import LongBenchV2
+
+            return LongBenchV2

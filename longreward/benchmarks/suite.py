@@ -34,8 +34,8 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
             files = _locate_longbench(name, config)
         case _ if config.files is not None:
             files = locate_files(name, Path(config.files))
-    if name == "ruler":
-        options |= dict(config.ruler)
+    if name in ("ruler", "longbench_v2"):
+        options |= dict(getattr(config, name))
     if name == "mt_bench" and config.mt_bench.references is not None:
         files["reference_answer/gpt-4.jsonl"] = Path(config.mt_bench.references)
     benchmark = benchmark_class(name)

@@ -17,11 +17,12 @@ from typing import Any
 
 from longreward.builtin.documents import THEMES, make_document
 from longreward.builtin.grammar import RELATIONS
-from longreward.builtin.questions import format_question, gold_answer, sample_questions, with_wrong_value
+from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions, with_wrong_value
 from longreward.utils.jsonl import to_line
 
 FOLDER = Path(__file__).parent / "benchmarks"
 LONGBENCH_CHAT_CASES, LONGBENCH_RECORDS, ALPACA_EVAL_CASES, FACTSCORE_CASES = 12, 4, 16, 8
+LONGBENCH_V2_CASES = 6
 LONGBENCH_TEMPLATES = {
     "multifieldqa_en": "{context}\n\n{input}",
     "hotpotqa": "{context}\n\n{input}",
@@ -46,6 +47,7 @@ def write_toy_data(folder: Path) -> None:
     _write_longbench_chat(folder / "longbench_chat")
     _write_longbench(folder / "longbench")
     _write_longbench_official(folder / "longbench_official")
+    _write_longbench_v2(folder / "longbench_v2")
     _write_alpaca_eval(folder / "alpaca_eval")
     _write_factscore(folder / "factscore")
 
@@ -122,6 +124,34 @@ def _write_longbench_official(folder: Path) -> None:
         rows["lcc"].append(("", code, [f'values["{names[0]}"] = read("{names[0]}")'], None))
     for name, name_rows in rows.items():
         _write_longbench_set(folder, name, name_rows)
+
+
+def _write_longbench_v2(folder: Path) -> None:
+    """Write questions about one fact with four values, of which the others are in no sentence of the text."""
+    cases = []
+    for number in range(1, LONGBENCH_V2_CASES + 1):
+        document = make_document(f"longbench-v2-{number}")
+        rng = random.Random(f"longreward longbench-v2 {number}")
+        fact = rng.choice(document.facts)
+        values = {fact.value}
+        while len(values) < len("ABCD"):
+            values.add(absent_value(rng, document, fact.relation))
+        choices = sorted(values)
+        rng.shuffle(choices)
+        cases.append(
+            {
+                "_id": str(number),
+                "domain": "Registers",
+                "sub_domain": RELATIONS[fact.relation].theme,
+                "difficulty": ("easy", "hard")[number % 2],
+                "length": ("short", "medium", "long")[number % 3],
+                "question": format_question([fact]),
+                **{f"choice_{letter}": choice for letter, choice in zip("ABCD", choices, strict=True)},
+                "answer": "ABCD"[choices.index(fact.value)],
+                "context": document.text,
+            }
+        )
+    _write_json(folder / "data.json", cases)
 
 
 def _number_paragraphs(texts: Sequence[str]) -> str:
