@@ -102,6 +102,9 @@ class FactScore(Benchmark[FactScoreCase]):
             f"{self.name}/{case.id}", f"{case.context}\n\n{case.query}", max_new_tokens=self._max_new_tokens
         )
 
+    def question_and_document(self, case: FactScoreCase) -> tuple[str, str | None]:
+        return case.query, case.context
+
     async def judge_answer(self, judge: Judge, case: FactScoreCase, answer: Answer) -> list[Verdict]:
         """Return a verdict per fact, and one per sentence whose facts could not be listed."""
         if self._abstention == "generic" and is_abstention(answer.turns[0]):

@@ -126,6 +126,9 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
     def request(self, case: LongBenchChatCase) -> GenerationRequest:
         return longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)
 
+    def question_and_document(self, case: LongBenchChatCase) -> tuple[str, str | None]:
+        return case.query, case.prompt.removesuffix(case.query).rstrip()
+
     async def judge_answer(self, judge: Judge, case: LongBenchChatCase, answer: Answer) -> list[Verdict]:
         """Rate one answer; its newlines become spaces, as in the published code."""
         slots = {"question": case.query, "reference": case.reference, "answer": on_one_line(answer.turns[0])}

@@ -281,6 +281,10 @@ class Benchmark(ABC, Generic[C]):
         """Return what the model reads of a case, to search for it in the training data."""
         return "\n".join(message.content for message in self.request(case).messages)
 
+    def question_and_document(self, case: C) -> tuple[str, str | None]:
+        """Return what the model reads of a case for display: the question, and the document if the case has one."""
+        return self.case_text(case), None
+
     async def answer(
         self, client: ChatClient, cases: Sequence[C], *, on_progress: OnProgress = ignore_progress
     ) -> list[Answer]:
@@ -311,6 +315,13 @@ class Benchmark(ABC, Generic[C]):
     def write_files(self, folder: Path, answers: Sequence[Answer], verdicts: Sequence[Verdict], *, model: str) -> None:
         """Write the files of the published code below `folder`; nothing for benchmarks that define none."""
         return
+
+
+def join_turns(turns: Sequence[str]) -> str:
+    """Return the text of a conversation's turns for display, numbered if there are several."""
+    if len(turns) == 1:
+        return turns[0]
+    return "\n\n".join(f"[turn {number}]\n{turn}" for number, turn in enumerate(turns, start=1))
 
 
 def lower_limit(default: int, limit: int | None) -> int:

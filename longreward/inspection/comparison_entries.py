@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import mean
 
-from longreward.benchmarks.alpaca_eval.benchmark import AlpacaCase
-from longreward.benchmarks.mt_bench.data import MtCase
-from longreward.benchmarks.types import Answer, Benchmark, Case, Verdict
+from longreward.benchmarks.types import Answer, Benchmark, Case, Verdict, join_turns
 from longreward.evaluation.statistics import IntervalOptions
 from longreward.inspection.entries import (
     CostOf,
@@ -100,7 +98,7 @@ def benchmark_entries(
             if case.id in group
         }
         if sides:
-            query, document = _case_prompt(case)
+            query, document = benchmark.question_and_document(case)
             key = f"{benchmark.name}/{case.id}"
             group, max_value = benchmark.name, benchmark.max_score
             yield _comparison(key, case.id, sides, query=query, document=document, group=group, max_value=max_value)
@@ -144,7 +142,7 @@ def _benchmark_response(role: Role, answer: Answer, score: float | None, verdict
     return ResponseEntry(
         id=f"{role}-{answer.case_id}",
         label=LABELS[role],
-        text="\n\n".join(_turns(answer.turns)),
+        text=join_turns(answer.turns),
         value=score,
         tokens=sum(answer.tokens),
         truncated="length" in answer.finish_reasons,
@@ -159,23 +157,3 @@ def _benchmark_response(role: Role, answer: Answer, score: float | None, verdict
             for verdict in verdicts
         ),
     )
-
-
-def _turns(turns: Sequence[str]) -> Iterator[str]:
-    if len(turns) == 1:
-        yield turns[0]
-    else:
-        yield from (f"[turn {number}]\n{turn}" for number, turn in enumerate(turns, start=1))
-
-
-def _case_prompt(case: Case) -> tuple[str, str | None]:
-    """Return the question of a case, and its long text if it has one."""
-    if isinstance(case, MtCase):
-        return "\n\n".join(_turns(case.turns)), None
-    if isinstance(case, AlpacaCase):
-        return case.instruction, None
-    query = str(getattr(case, "query", ""))
-    text = getattr(case, "context", None)
-    if text is None and (prompt := getattr(case, "prompt", None)) is not None:
-        text = str(prompt).removesuffix(query).rstrip()  # LongBench-Chat: the text, a blank line, the question
-    return query, text or None

@@ -105,6 +105,9 @@ class LongBench(Benchmark[LongBenchCase]):
         request = longreward_request(f"{self.name}/{case.id}", case.prompt, max_new_tokens=self._max_new_tokens)
         return replace(request, temperature=self._temperature)
 
+    def question_and_document(self, case: LongBenchCase) -> tuple[str, str | None]:
+        return case.query, case.context
+
     async def judge_answer(self, judge: Judge, case: LongBenchCase, answer: Answer) -> list[Verdict]:
         """Grade one answer against each reference."""
         return await gather(

@@ -62,12 +62,19 @@ LENGTH_RANGES: tuple[LengthRange, ...] = get_args(LengthRange)
 
 @dataclass(frozen=True)
 class OfficialCase(LongBenchRecord):
-    """One record of one set with its filled prompt."""
+    """One record of one set."""
 
-    prompt: str
+    template: str
+    context: str
+    query: str  # empty in sets whose template has the question
     answers: tuple[str, ...]  # references; the best match counts
     labels: tuple[str, ...] | None  # all classes of a classification set
     length: int  # of the context, in words, or characters in Chinese sets
+
+    @property
+    def prompt(self) -> str:
+        """The prompt for the model."""
+        return substitute_slots(self.template, context=self.context, query=self.query)
 
     @property
     def length_range(self) -> LengthRange:
@@ -136,6 +143,10 @@ class LongBenchOfficial(Benchmark[OfficialCase]):
             seed=42,
             chat=self._always_chat or case.dataset not in WITHOUT_CHAT_TEMPLATE,
         )
+
+    def question_and_document(self, case: OfficialCase) -> tuple[str, str | None]:
+        """Return the input and the context; the set's template, with its slot {context}, where there is no input."""
+        return case.query.strip() or case.template, case.context
 
     async def judge_answer(self, judge: Judge, case: OfficialCase, answer: Answer) -> list[Verdict]:
         """Return no verdict: the metrics compare answers with references."""
@@ -218,5 +229,5 @@ def _parse_case(row: Row, *, name: SetName, template: str) -> OfficialCase:
     length = row.get("length")
     if not isinstance(length, int) or isinstance(length, bool):
         raise RowError(f"length is {length!r}, expected a whole number")
-    prompt = substitute_slots(template, context=parse_text(row, "context"), query=parse_text(row, "input"))
-    return OfficialCase(name, 0, prompt, parse_texts(row, "answers"), labels, length)
+    context, query = parse_text(row, "context"), parse_text(row, "input")
+    return OfficialCase(name, 0, template, context, query, parse_texts(row, "answers"), labels, length)

@@ -50,6 +50,7 @@ from longreward.benchmarks.types import (
     Summary,
     Verdict,
     ignore_progress,
+    join_turns,
     lower_limit,
 )
 from longreward.evaluation.statistics import IntervalOptions, mean
@@ -114,6 +115,9 @@ class MtBench(Benchmark[MtCase]):
 
     def case_text(self, case: MtCase) -> str:
         return "\n".join(case.turns)
+
+    def question_and_document(self, case: MtCase) -> tuple[str, str | None]:
+        return join_turns(case.turns), None
 
     async def answer(
         self, client: ChatClient, cases: Sequence[MtCase], *, on_progress: OnProgress = ignore_progress

@@ -35,6 +35,43 @@ def test_class_and_module_have_same_name(name):
     assert benchmark_class(name).name == name
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "document"),
+    [
+        (
+            "longbench_chat",
+            "What did Mina Fabre discover, how many pupils",
+            "This is a short account of the Beacon Union",
+        ),
+        ("longbench", "What did Viktor Lang build?", "This is a short account of the Tempest League"),
+        ("factscore", "How many maps did Zeno Abbot draw, and what", "Few people now remember the Tempest Circle"),
+        ("mt_bench", "[turn 1]\nWrite one short page of news", None),
+        ("alpaca_eval", "The Rosemary Guild met for many years", None),
+    ],
+)
+def test_question_is_separate_from_document(name, question, document):
+    benchmark = benchmark_class(name)()
+    shown_question, shown_document = benchmark.question_and_document(benchmark.cases[0])
+    assert shown_question.startswith(question)
+    if document is None:
+        assert shown_document is None
+    else:
+        assert shown_document.startswith(document)
+        assert shown_question not in shown_document
+
+
+def test_official_longbench_shows_template_of_sets_without_input():
+    benchmark = benchmark_class("longbench_official")()
+    cases = {case.id: case for case in benchmark.cases}
+    for case_id, question in [
+        ("trec/1", "Question: Which book did Nils Innes write?\nTopic:"),
+        ("lcc/1", "Continue the code.\n{context}Next line:\n"),
+    ]:
+        shown_question, document = benchmark.question_and_document(cases[case_id])
+        assert shown_question == question
+        assert document in cases[case_id].prompt
+
+
 def test_missing_published_files_listed_with_fetch_command(tmp_path: Path):
     with pytest.raises(DataError, match="longreward benchmarks fetch --only mt_bench"):
         open_benchmarks(BenchmarkConfig(run=("mt_bench",), files=str(tmp_path)))
