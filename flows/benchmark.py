@@ -44,7 +44,7 @@ async def benchmark(run: StageRun) -> None:
         write_points(Path(f"plots/benchmark-{name}.csv"), points(report), columns)
     run.log_metrics(report.headline())
     log_benchmarks(run.mlflow, report)
-    log_stage_page(run, ["benchmark"])
+    log_stage_page(run, ["benchmark"], benchmarks=benchmarks)
 
 
 def find_training_overlap(benchmarks: Sequence[Benchmark[Any]]) -> dict[str, list[CaseOverlap]]:

@@ -8,12 +8,12 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter
 
 from longreward.benchmarks.suite import open_benchmark
-from longreward.benchmarks.types import Answer, Verdict
+from longreward.benchmarks.types import Answer, Benchmark, Verdict
 from longreward.data.formats import (
     example_from_row,
     extraction_from_row,
@@ -52,11 +52,21 @@ log = logging.getLogger(__name__)
 
 
 def project_page(
-    params: Params, *, title: str, stages: Collection[str] = STAGES, limit: int | None = None
+    params: Params,
+    *,
+    title: str,
+    stages: Collection[str] = STAGES,
+    limit: int | None = None,
+    benchmarks: Sequence[Benchmark[Any]] = (),
 ) -> EvidencePage:
-    """Return the page of the files in this folder; `limit` is the number of prompts per collection.
+    """Return the page of the files in this folder. Stages without files are left out.
 
-    Raises DataError for a malformed file. Stages without files are left out.
+    Args:
+        limit: the number of prompts per collection.
+        benchmarks: those that are open; others are opened where there are answers to them.
+
+    Raises:
+        DataError: a file is malformed.
     """
     page = EvidencePage(title, storage_key=_storage_key(), currency=params.prices.currency)
     cost_of = judge_costs(params.prices)
@@ -65,23 +75,25 @@ def project_page(
     if "evaluate" in stages:
         _add_evaluation(page, cost_of, limit=limit)
     if "benchmark" in stages:
-        _add_benchmarks(page, params, limit=limit)
+        _add_benchmarks(page, params, {benchmark.name: benchmark for benchmark in benchmarks}, limit=limit)
     return page
 
 
-def log_stage_page(run: StageRun, stages: Collection[str]) -> None:
+def log_stage_page(run: StageRun, stages: Collection[str], *, benchmarks: Sequence[Benchmark[Any]] = ()) -> None:
     """Log the page of these stages to the MLflow run of a stage that has just written its files."""
-    log_evidence_page(run.mlflow, run.params, title=run.name, stages=stages)
+    log_evidence_page(run.mlflow, run.params, title=run.name, stages=stages, benchmarks=benchmarks)
 
 
-def log_evidence_page(run: Run, params: Params, *, title: str, stages: Collection[str]) -> None:
+def log_evidence_page(
+    run: Run, params: Params, *, title: str, stages: Collection[str], benchmarks: Sequence[Benchmark[Any]] = ()
+) -> None:
     """Log the page of these stages as the artifact evidence.html; a failure is a warning, since no stage depends on it.
 
     Stages with nothing to show log nothing.
     """
     title = f"{state_folder().parent.name} · {title}"
     try:
-        page = project_page(params, title=title, stages=stages, limit=LOGGED_PROMPTS)
+        page = project_page(params, title=title, stages=stages, limit=LOGGED_PROMPTS, benchmarks=benchmarks)
     except LongRewardError as error:
         log.warning("the run has no evidence page: %s", error)
         return
@@ -170,7 +182,9 @@ def _add_evaluation(page: EvidencePage, cost_of: CostOf, *, limit: int | None) -
     page.add(PageCollection("evaluation", "Evaluation", "comparison", total=len(entries)), entries[:limit])
 
 
-def _add_benchmarks(page: EvidencePage, params: Params, *, limit: int | None) -> None:
+def _add_benchmarks(
+    page: EvidencePage, params: Params, benchmarks: Mapping[str, Benchmark[Any]], *, limit: int | None
+) -> None:
     config = params.benchmark
     entries: list[PromptEntry] = []
     for name in config.run:
@@ -178,7 +192,8 @@ def _add_benchmarks(page: EvidencePage, params: Params, *, limit: int | None) ->
         answers = {role: list(_read(folder / "answers.jsonl", _ANSWER)) for role, folder in folders.items()}
         verdicts = {role: list(_read(folder / "verdicts.jsonl", _VERDICT)) for role, folder in folders.items()}
         if any(answers.values()):
-            entries += benchmark_entries(open_benchmark(name, config), answers, verdicts)
+            benchmark = benchmarks.get(name) or open_benchmark(name, config)
+            entries += benchmark_entries(benchmark, answers, verdicts)
     collection = PageCollection("benchmarks", "Benchmarks", "comparison", total=len(entries))
     page.add(collection, sorted_by_difference(entries)[:limit])
 
