@@ -42,6 +42,12 @@ def observe_progress(observer: ProgressObserver) -> Iterator[None]:
         _observers.remove(observer)
 
 
+def notify_observers(estimate: "ProgressEstimate") -> None:
+    """Pass progress to the observers of this process: that of other processes, which only they show."""
+    for observer in tuple(_observers):
+        observer(estimate)
+
+
 @contextmanager
 def show_progress(
     title: str, *, enabled: bool = True, log_interval_s: float = LOG_INTERVAL_S
@@ -61,8 +67,7 @@ def show_progress(
         def update(done: int, total: int | None) -> None:
             show(done, total)
             estimate.update(done, total)
-            for observer in tuple(_observers):
-                observer(estimate)
+            notify_observers(estimate)
 
         yield update
 
@@ -104,35 +109,35 @@ class ProgressEstimate:
         self.title, self._clock = title, clock
         self._started = clock()
         self._first: tuple[float, int] | None = None
-        self._done, self._total = 0, None  # type: int, int | None
+        self.done, self.total = 0, None  # type: int, int | None
 
     def update(self, done: int, total: int | None) -> None:
         """Record that `done` of `total` items are done."""
         if self._first is None:
             # A resumed stage starts with items of an earlier process, which say nothing about the speed of this one.
             self._first = self._clock(), done
-        self._done, self._total = done, total
+        self.done, self.total = done, total
 
     @property
     def share(self) -> float | None:
         """The share that is done, from 0 to 1; None while the total is unknown."""
-        return self._done / self._total if self._total else None
+        return self.done / self.total if self.total else None
 
     @property
     def remaining_s(self) -> float | None:
         """Seconds until the end; None before the first item of this process, or while the total is unknown."""
-        if self._first is None or self._total is None:
+        if self._first is None or self.total is None:
             return None
         start, done_before = self._first
-        if self._done <= done_before:
+        if self.done <= done_before:
             return None
-        return (self._clock() - start) / (self._done - done_before) * (self._total - self._done)
+        return (self._clock() - start) / (self.done - done_before) * (self.total - self.done)
 
     def __str__(self) -> str:
-        share = f" of {self._total:,} ({self._done / self._total:.0%})" if self._total else ""
+        share = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
         remaining = self.remaining_s
         suffix = "" if remaining is None else f", about {format_duration(remaining)} left"
-        return f"{self.title}: {self._done:,}{share} after {format_duration(self._clock() - self._started)}{suffix}"
+        return f"{self.title}: {self.done:,}{share} after {format_duration(self._clock() - self._started)}{suffix}"
 
 
 def format_duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 job.json            what to train
 metrics.jsonl       [step, {"loss": …}], one line at a time, by the first process
+progress.json       ["train, steps", 12, 400]: the latest progress, by the first process
 report.json         at the end, by the first process
 error.json          {"kind": "PolicyError", "message": …}: the first error of ours in any process
 """
@@ -18,6 +19,7 @@ from longreward.config import Config
 from longreward.errors import LongRewardError
 from longreward.models.config import PolicyConfig
 from longreward.training.report import Log, TrainingReport
+from longreward.utils.progress import ProgressEstimate, notify_observers
 
 REPORT = TypeAdapter(TrainingReport)
 
@@ -60,6 +62,30 @@ class MetricsReader:
                 self._offset += len(line)
                 step, metrics = json.loads(line)
                 self._log(step, metrics)
+
+
+def write_progress(folder: Path, estimate: ProgressEstimate) -> None:
+    """Write the progress for the launcher; it never reads a partial file."""
+    part = folder / "progress.part"
+    part.write_text(json.dumps([estimate.title, estimate.done, estimate.total]), encoding="utf-8")
+    part.replace(folder / "progress.json")
+
+
+class ProgressReader:
+    """Passes the progress of the job to the observers of this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._estimate = folder / "progress.json", ProgressEstimate("")
+
+    def poll(self) -> None:
+        """Read the latest progress."""
+        if not self._path.is_file():
+            return
+        title, done, total = json.loads(self._path.read_text(encoding="utf-8"))
+        if title != self._estimate.title:
+            self._estimate = ProgressEstimate(title)
+        self._estimate.update(done, total)
+        notify_observers(self._estimate)
 
 
 def write_report(folder: Path, report: TrainingReport) -> None:

@@ -29,7 +29,7 @@ from longreward.config import CONFIGS
 from longreward.errors import ConfigError, WorkerProcessDied
 from longreward.models.config import PolicyConfig
 from longreward.training.config import TrainingSettings
-from longreward.training.launch.job import Job, MetricsReader, read_error, read_report
+from longreward.training.launch.job import Job, MetricsReader, ProgressReader, read_error, read_report
 from longreward.training.precision import resolve_without_model
 from longreward.training.report import Log, TrainingReport
 
@@ -159,8 +159,8 @@ def launch_command(file: Path, processes: int, folder: Path, *, bf16: bool) -> l
 
 
 def _run_job(command: Sequence[str], folder: Path, log: Log | None) -> TrainingReport:
-    """Run the processes and pass on their output and metrics; none of them outlives this call."""
-    metrics = MetricsReader(folder, log)
+    """Run the processes and pass on their output, metrics and progress; none of them outlives this call."""
+    metrics, progress = MetricsReader(folder, log), ProgressReader(folder)
     output: deque[str] = deque(maxlen=OUTPUT_LINES)
     terminating = threading.Event()
 
@@ -189,12 +189,14 @@ def _run_job(command: Sequence[str], folder: Path, log: Log | None) -> TrainingR
                 with suppress(subprocess.TimeoutExpired):
                     leader.wait(POLL_INTERVAL_S)
                 metrics.poll()
+                progress.poll()
         finally:
             if leader.poll() is None:
                 terminating.set()
                 _terminate(leader)
             forwarder.join(1.0)
     metrics.poll()
+    progress.poll()
     report = read_report(folder)
     if leader.returncode == 0 and report is not None:
         return report

@@ -17,8 +17,9 @@ import psutil
 
 from longreward.errors import LongRewardError
 from longreward.training.dpo import TrainConfig, train_dpo
-from longreward.training.launch.job import Job, append_metrics, write_error, write_report
+from longreward.training.launch.job import Job, append_metrics, write_error, write_progress, write_report
 from longreward.training.sft import SftConfig, train_sft
+from longreward.utils.progress import observe_progress
 
 POLL_INTERVAL_S = 0.5
 TIMEOUT = timedelta(hours=6)  # for the first process to write a large model; a process that dies is noticed at once
@@ -40,12 +41,13 @@ def main(folder: Path) -> None:
     paths: dict[str, Any] = {"out": job.out, "state": job.state, "log": log}
     update = {"launcher": "none"}  # trains in this process; `processes` stays, as it determines the accumulation
     try:
-        if job.stage == "sft":
-            sft = SftConfig.model_validate(job.settings).model_copy(update=update)
-            report = train_sft(sft, job.policy, base=job.model, data=job.data, **paths)
-        else:
-            dpo = TrainConfig.model_validate(job.settings).model_copy(update=update)
-            report = train_dpo(dpo, job.policy, sft_model=job.model, pairs=job.data, **paths)
+        with observe_progress(partial(write_progress, folder)):  # only the first process has any
+            if job.stage == "sft":
+                sft = SftConfig.model_validate(job.settings).model_copy(update=update)
+                report = train_sft(sft, job.policy, base=job.model, data=job.data, **paths)
+            else:
+                dpo = TrainConfig.model_validate(job.settings).model_copy(update=update)
+                report = train_dpo(dpo, job.policy, sft_model=job.model, pairs=job.data, **paths)
     except LongRewardError as error:
         write_error(folder, error)
         sys.exit(1)

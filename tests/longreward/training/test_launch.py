@@ -21,6 +21,7 @@ from longreward.training.dpo import TrainConfig, train_dpo
 from longreward.training.launch import launcher as launcher_config
 from longreward.training.launch import launcher as launching
 from longreward.training.sft import SftConfig, train_sft
+from longreward.utils.progress import observe_progress
 
 ON_CPU = PolicyConfig(base_model="unused", device="cpu")
 TEXTS = [
@@ -140,9 +141,12 @@ def test_two_processes_train_as_one(run_in, capsys):
     single, double = run_in("one"), run_in("two")
     single()
     capsys.readouterr()
-    report = double(**TWO_PROCESSES)
+    progress = []
+    with observe_progress(lambda estimate: progress.append((estimate.title, estimate.done, estimate.total))):
+        report = double(**TWO_PROCESSES)
     assert_same_training(double, single)
     assert (report.steps, report.lengths.count) == (4, 6)
+    assert progress[-1] == ("train, steps", 4, 4)
     assert not any(double.state.iterdir())
     assert double.metrics[-1][1]["loss"] < double.metrics[0][1]["loss"]
     output = capsys.readouterr().err
