@@ -42,7 +42,9 @@ class ConsoleHandler(logging.StreamHandler[Any]):
         text = super().format(record)
         start, end = (_COLORS.get(record.levelno, ""), "\033[0m") if uses_color(sys.stderr) else ("", "")
         label = _LABELS.get(record.levelno, "")
-        prefix = f"{self.stage}: " if self.stage else ""
+        # Progress starts with the name of the stage already: "score: 12 of 40", "train, steps: 3 of 99".
+        names_stage = not self.stage or text.startswith((f"{self.stage}:", f"{self.stage},"))
+        prefix = "" if names_stage else f"{self.stage}: "
         return f"{time}  {prefix}{start}{label}{end if start else ''}{text}"
 
 

@@ -37,6 +37,12 @@ def test_own_lines_have_the_stage_and_the_level(handler: ConsoleHandler, capsys:
     assert shown(handler, records, capsys) == expected
 
 
+def test_progress_has_the_stage_once(handler: ConsoleHandler, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["score: 12 of 40", "score, documents: 1 of 9", "scores are saved"]
+    records = [record("longreward.utils.progress", logging.INFO, line) for line in lines]
+    assert shown(handler, records, capsys) == [*lines[:2], "score: scores are saved"]
+
+
 def test_lines_of_libraries_are_hidden_unless_errors(
     handler: ConsoleHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
