@@ -47,7 +47,13 @@ def model_card(
     """
     lines = [f"# {TITLE}", "", *_description(params)]
     if evaluation is None:
-        lines += ["", "## Evaluation", "", "See `data/evaluation/model_card.md`, which the stage `evaluate` writes."]
+        lines += [
+            "",
+            "## Evaluation",
+            "",
+            "`data/evaluation/model_card.md` is this card with the evaluation: publish that",
+        ]
+        lines += ["one. The stage `evaluate` writes it."]
     else:
         lines += _evaluation(evaluation)
     lines += [*_training(params, training or {}), *_data(params), *_limits(params, evaluation, judge)]

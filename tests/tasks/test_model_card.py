@@ -67,7 +67,7 @@ def test_card_after_training(project: Path) -> None:
     assert "At the end of the training: steps 57, loss 0.4124, rewards/accuracies 0.75." in card
     assert "91" not in card  # the same training gives the same card
     assert "| `data/pairs` | `5f2d.dir` |" in card
-    assert "See `data/evaluation/model_card.md`" in card
+    assert "`data/evaluation/model_card.md` is this card with the evaluation" in card
     assert "A rule-based judge" in card
 
 
