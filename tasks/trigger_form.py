@@ -102,7 +102,7 @@ def add_form(function: Callable[..., Any], stage: str | None) -> None:
             description = f"{_current_value(getattr(config, name))} {summary}"
             add_field(_field_name(key), *_form_field(key), description)
     about_overrides = (
-        "Other settings for this run, one `section.key=value` a line, such as `train.lora={rank: 8}`. Settings that "
+        "Other settings for this run, one `section.key=value` a line, such as `train.lora={r: 8}`. Settings that "
         "start programs, name servers or leave the project can only be set in params.yaml."
     )
     add_field("overrides", str, "", about_overrides)

@@ -77,7 +77,7 @@ def test_check_trigger_accepts_other_settings(project: Path) -> None:
         train_beta=0.3,
         policy_base_model="org/name@main",
         overrides="""
-            train.lora={rank: 8}
+            train.lora={r: 8}
             policy.prompt_template="/no_think {context}\\n\\n{query}"
             prepare.source=hub:org/data
 
