@@ -111,8 +111,9 @@ async def run_pipeline(stage: str | None, parameters: dict[str, Any], *, from_sh
 
 
 async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> list[StageResult]:
-    started, name, run_id = time.monotonic(), flow_run.name, str(flow_run.id)
+    name, run_id = flow_run.name, str(flow_run.id)
     async with pipeline_lock(name, show_waiting, experiment=bool(settings)), stage_task_runs(stages) as task_runs:
+        started = time.monotonic()  # without the time that this run waited for others
         await close_killed_flows()
         repair_locks()
         async with private_copy(name, settings) if settings else nullcontext():

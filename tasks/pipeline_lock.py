@@ -20,7 +20,6 @@ from longreward.tasks.processes import ProcessRef, this_process
 from longreward.tasks.state import make_folder, state_folder, state_lock
 
 POLL_INTERVAL_S = 1.0
-LOG_INTERVAL_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +55,6 @@ async def pipeline_lock(
     lock = state_lock("pipeline")
     ticket = _add_ticket(name, experiment=experiment)
     holder: str | None = None
-    waited = 0.0
     try:
         while True:
             earlier = [other for other in queue() if other.file < ticket.file]
@@ -67,15 +65,12 @@ async def pipeline_lock(
                 except Timeout:
                     pass  # held by a process whose ticket looks dead from here
             current = earlier[0].name if earlier else "unknown"
-            if current != holder or waited >= LOG_INTERVAL_S:
-                process = earlier[0].process if earlier else "unknown"
-                log.info("%s runs (process %s); this run waits for it to end", current, process)
-                waited = 0.0
             if current != holder:
+                process = earlier[0].process if earlier else "unknown"
+                log.info("run %s waits for %s (process %s) to end", name, current, process)
                 await on_wait(current)
                 holder = current
             await asyncio.sleep(POLL_INTERVAL_S)
-            waited += POLL_INTERVAL_S
         try:
             if holder is not None:
                 await on_wait(None)

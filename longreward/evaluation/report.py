@@ -167,7 +167,7 @@ def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
     if mixed_learning := [label for label in learning if label in mixed]:
         parts.append(f"Mixed, and therefore counted as not better: {_list_changes(by_label, mixed_learning)}.")
     if lengths := [
-        f"{row.difference.value / row.first.value:+.0%} at {row.comparison}"
+        f"{row.difference.value / row.first.value:+z.0%} at {row.comparison}"
         for row in rows
         if row.measure == "tokens" and row.first.value
     ]:
