@@ -101,8 +101,9 @@ def prefect_pictures(page: Page, servers: Servers, out: Path) -> None:
     page.get_by_placeholder("admin:pass").fill(servers.login)
     page.get_by_role("button", name="Login").click()
     page.wait_for_url("**/dashboard**")
-    page.goto(f"{servers.prefect}/runs/flow-run/{prefect_run_id(servers)}")
+    page.goto(f"{servers.prefect}/v2/runs/flow-run/{prefect_run_id(servers)}?tab=Artifacts")
     expect(page.get_by_text("Completed").first).to_be_visible()
+    expect(page.get_by_text("result", exact=True).first).to_be_visible()
     save(page, out / "prefect.png")
 
 
