@@ -21,7 +21,7 @@ import psutil
 
 from longreward.errors import DataError
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, stage_entries
-from longreward.tasks.pipeline_lock import LOG_INTERVAL_S, POLL_INTERVAL_S
+from longreward.tasks.pipeline_lock import POLL_INTERVAL_S
 from longreward.tasks.processes import CommandResult, is_dvc, run_in_group
 from longreward.utils.console import is_verbose
 from longreward.utils.progress import format_duration
@@ -30,6 +30,7 @@ DVC = (sys.executable, "-m", "dvc")
 QUIET_DVC = (sys.executable, "-m", "longreward.tasks.quiet_dvc")
 LOCKS = Path(".dvc/tmp/rwlock")
 LOCKED_MESSAGES = ("Unable to acquire lock", "is busy, it is being blocked by")
+LOG_INTERVAL_S = 60.0
 LOCKED_TRIES = 120  # about ten minutes: on a file system without locks it would never end
 HINTS = (  # DVC repeats them after each stage; a user of the pipeline needs none of them
     "To track the changes with git",

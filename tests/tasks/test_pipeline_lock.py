@@ -53,7 +53,7 @@ async def test_second_run_waits_and_logs(caplog: pytest.LogCaptureFixture) -> No
         *("first begins", "second waits for first", "first ends"),
         *("second waits for None", "second begins", "second ends"),
     ]
-    assert [message.partition(" (")[0] for message in caplog.messages] == ["first runs"]
+    assert [message.partition(" (")[0] for message in caplog.messages] == ["run second waits for first"]
 
 
 async def test_waiting_runs_are_first_in_first_out() -> None:
