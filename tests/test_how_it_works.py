@@ -28,7 +28,7 @@ from longreward.utils.token_spans import open_tokenizer
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 CONFIG = ScoreConfig(evidence_chunks=2)
-MAX_CORE_LINES = 1500
+MAX_CORE_LINES = 1800
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def core_files() -> list[str]:
     return re.findall(r"^\| `([\w/]+\.py)`", table, flags=re.MULTILINE)
 
 
-def test_core_has_at_most_1500_lines() -> None:
+def test_core_size_limited() -> None:
     files = core_files()
     assert len(files) == len(set(files)) >= 12
     lines = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in files}
