@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from longreward.builtin.offline_judge.judge import REWARD_RULES, OfflineJudge
+from longreward.builtin.offline_judge.optional_dimension_rules import OPTIONAL_DIMENSION_RULES
 from longreward.chat_model import ChatRequest
 
 QUESTION = "Where was Mara Voss born, and when did she retire?"
@@ -287,7 +288,7 @@ def test_logicality_counts_contradictions_repetitions_sums_and_unfinished_text()
     "text", ["", " ", "?", "[[10]]", "<<answer>>", "<statement>", "。", "🙂", "a" * 10_000, "[" * 5000]
 )
 def test_any_text_gets_exactly_one_verdict(template: str, text: str) -> None:
-    reply = judge(template, question=text, answer=text, context=text, statement=text)
+    reply = judge(template, question=text, answer=text, context=text, statement=text, rubric=text)
     if template in ("helpfulness", "logicality", "completeness"):
         assert reply.count("[[") == 1
         assert 0 <= float(reply.rsplit("[[", 1)[1].removesuffix("]]")) <= 10
@@ -296,6 +297,13 @@ def test_any_text_gets_exactly_one_verdict(template: str, text: str) -> None:
         assert reply.endswith(("[[Fully supported]]", "[[Partially supported]]", "[[No support]]"))
     elif template == "statements":
         assert "<statement>" in reply or reply.endswith("<no_statement/>")
+    elif template.startswith("citation_"):
+        assert reply.count("[[") == 1
+        assert reply.endswith("]]")
+    elif template == "rubric":
+        assert reply.startswith("1. ")
+    elif template == "rubric_check":
+        assert reply == ""  # none of the texts has a numbered item
     else:
         assert reply.startswith("1. ") or reply == "No relevant information"
 
@@ -304,8 +312,9 @@ def test_changed_verdict_needs_new_judge_name() -> None:
     """After an intended change, raise the number in NAME: ledgers store the replies under the old name."""
     answer = "Mara Voss was born in Kelden. She retired in 1870. Mara Voss also knew 7 songs."
     slots = {"question": QUESTION, "answer": answer, "context": PASSAGES, "statement": "Mara Voss retired in Kelden."}
+    rules = {template: rule for template, rule in REWARD_RULES.items() if template not in OPTIONAL_DIMENSION_RULES}
     assert OfflineJudge().name == "offline-lexical-4"
-    assert {template: rule(slots) for template, rule in REWARD_RULES.items()} == {
+    assert {template: rule(slots) for template, rule in rules.items()} == {
         "helpfulness": (
             "2 part(s) asked, met to 1.00 (+10.0); 0.33 of the sentences are off the question (-0.7)\n[[9.3]]"
         ),

@@ -85,7 +85,7 @@ async def test_claim_is_ignored_after_timeout_of_request(tmp_path: Path) -> None
     model = SlowModel()
     async with open_client(model, tmp_path / "l", timeout_s=60) as judge:
         stopped = Claims(tmp_path / "l")
-        key = judge._clients[0][0]._key_for(ChatRequest("helpfulness", {}, "q", "h", 9))
+        key = judge._clients[0]._key_for(ChatRequest("helpfulness", {}, "q", "h", 9))
         assert stopped.acquire(key)
         assert (await query(judge, "q")).value == 7
         assert 70 <= asyncio.get_running_loop().time() <= 72

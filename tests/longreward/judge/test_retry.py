@@ -171,7 +171,7 @@ async def test_concurrency_follows_capacity_of_server() -> None:
         assert judge.metrics()["concurrency"] < 8
         server.capacity = 16
         await query_all(judge, range(600, 1200))
-        assert judge._clients[0][0].retrying.limiter.concurrency_limit == 16
+        assert judge._clients[0].retrying.limiter.concurrency_limit == 16
 
 
 @in_virtual_time
