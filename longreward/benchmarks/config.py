@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SetName
+from longreward.benchmarks.longbench_v2 import MAX_PROMPT_TOKENS, TEMPERATURE
 from longreward.benchmarks.registry import BenchmarkName
 from longreward.benchmarks.ruler.tasks import CASES, LENGTHS, SEED, THRESHOLD, TaskName
 from longreward.benchmarks.types import LONGREWARD_TEMPERATURE
@@ -101,10 +102,10 @@ class LongBenchV2Config(Config):
     chain_of_thought: bool = False
     """Two requests for each case: the model reasons first, and then chooses without the text."""
 
-    temperature: float = Field(default=0.1, ge=0)
+    temperature: float = Field(default=TEMPERATURE, ge=0)
     """Temperature of the answers (LongBench v2: 0.1)."""
 
-    max_prompt_tokens: int = Field(default=120_000, ge=128)
+    max_prompt_tokens: int = Field(default=MAX_PROMPT_TOKENS, ge=128)
     """A longer prompt keeps its first and last halves (LongBench v2: 120,000 tokens)."""
 
 

@@ -27,7 +27,6 @@ from longreward.benchmarks.types import (
     CaseScore,
     ChatClient,
     GenerationRequest,
-    JudgeOptions,
     Message,
     Metric,
     OnProgress,
@@ -37,7 +36,6 @@ from longreward.benchmarks.types import (
     lower_limit,
 )
 from longreward.evaluation.statistics import IntervalOptions, Observation, mean
-from longreward.judge import Judge
 from longreward.judge.prompts import Parsing
 from longreward.utils.jsonl import RowError, write_rows
 
@@ -96,7 +94,6 @@ class LongBenchV2(Benchmark[ChoiceCase]):
         "conclusion_prompt": "0shot_cot_ans.txt",
     }
     max_score = SCALE
-    judge_options = JudgeOptions()
     uses_judge = False
 
     def __init__(
@@ -161,10 +158,6 @@ class LongBenchV2(Benchmark[ChoiceCase]):
         return [
             Answer.from_completions(case.id, turns) for case, *turns in zip(cases, reasonings, conclusions, strict=True)
         ]
-
-    async def judge_answer(self, judge: Judge, case: ChoiceCase, answer: Answer) -> list[Verdict]:
-        """Return no verdict: the chosen letter is compared with the correct one."""
-        return []
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return the accuracy in percent as `score`, `difficulty/<level>` and `length/<class>`; `compensated`, in which

@@ -4,7 +4,7 @@ A prediction answers the case with its id, else the case at its position in its 
 lm-eval's logs), else the only case with its prompt. Cases without a prediction are left out of all metrics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,16 +42,18 @@ def match_predictions(benchmark: Benchmark[Any], predictions: Sequence[Predictio
     Raises DataError if no prediction matches, or if the document of one is not that of the case at its position.
     """
     cases: dict[str, Case] = {case.id: case for case in benchmark.cases}
+    texts = {case_id: benchmark.case_text(case) for case_id, case in cases.items()}
     cases_by_text: dict[str, list[str]] = {}
-    for case in benchmark.cases:
-        cases_by_text.setdefault(benchmark.case_text(case).strip(), []).append(case.id)
+    for own_id, text in texts.items():
+        cases_by_text.setdefault(text.strip(), []).append(own_id)
+    sets = {case.category for case in cases.values()}
 
     def find_case(prediction: Prediction) -> str | None:
         if prediction.position is not None:
             dataset, number = prediction.position
-            case_id = f"{_set_name(dataset, benchmark)}/{number + 1}"
+            case_id = f"{_set_name(dataset, sets)}/{number + 1}"
             if case_id in cases:
-                _check_context(prediction, case_id, benchmark.case_text(cases[case_id]))
+                _check_context(prediction, case_id, texts[case_id])
                 return case_id
         if prediction.id in cases:
             return prediction.id
@@ -65,7 +67,7 @@ def match_predictions(benchmark: Benchmark[Any], predictions: Sequence[Predictio
         elif case_id in answers:
             matched.repeated += 1
         else:
-            answers[case_id] = text_answer(case_id, prediction.responses[0], benchmark.case_text(cases[case_id]))
+            answers[case_id] = text_answer(case_id, prediction.responses[0], texts[case_id])
     if not answers:
         first = matched.unmatched[0]
         raise DataError(
@@ -99,11 +101,11 @@ def text_answer(case_id: str, text: str, prompt: str) -> Answer:
     return Answer(case_id, (text,), tokens, (None,), (estimate_tokens(prompt),), prompt_truncated=False, created=0.0)
 
 
-def _set_name(dataset: str, benchmark: Benchmark[Any]) -> str:
-    """Return the benchmark's set that a task is named after: `qasper` for `longbench_qasper` and `qasper_e`."""
+def _set_name(dataset: str, sets: Collection[str]) -> str:
+    """Return which of the benchmark's sets a task is named after: `qasper` for `longbench_qasper` and `qasper_e`."""
     name = dataset.removesuffix("_e")
-    names = {case.category for case in benchmark.cases if name == case.category or name.endswith(f"_{case.category}")}
-    return max(names, key=len, default=dataset)
+    matching = [own for own in sets if name == own or name.endswith(f"_{own}")]
+    return max(matching, key=len, default=dataset)
 
 
 def _check_context(prediction: Prediction, case_id: str, case_text: str) -> None:

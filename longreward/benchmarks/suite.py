@@ -12,6 +12,9 @@ from longreward.benchmarks.types import Benchmark, JudgeOptions
 from longreward.errors import DataError
 from longreward.judge.config import JudgeConfig
 
+CONSTRUCTOR_SECTIONS = ("longbench", "longbench_official", "factscore", "ruler", "longbench_v2")
+"""Benchmarks whose section of the settings has the names of their constructor's arguments."""
+
 
 def open_benchmarks(config: BenchmarkConfig) -> list[Benchmark[Any]]:
     """Load the benchmarks of `config.run`, in order. Raises DataError for missing or malformed files."""
@@ -25,17 +28,15 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
     """
     files: dict[str, Path] = {}
     options: dict[str, Any] = dict(paths)
+    if name in CONSTRUCTOR_SECTIONS:
+        options |= dict(getattr(config, name))
     match name:
         case "factscore":  # has no published files, only questions of one's own
-            options |= dict(config.factscore)
             files = {"cases.jsonl": Path(config.facts)} if config.facts else {}
         case "longbench" | "longbench_official":
-            options |= dict(getattr(config, name))
             files = _locate_longbench(name, config)
         case _ if config.files is not None:
             files = locate_files(name, Path(config.files))
-    if name in ("ruler", "longbench_v2"):
-        options |= dict(getattr(config, name))
     if name == "mt_bench" and config.mt_bench.references is not None:
         files["reference_answer/gpt-4.jsonl"] = Path(config.mt_bench.references)
     benchmark = benchmark_class(name)

@@ -257,18 +257,18 @@ C = TypeVar("C", bound=Case)
 class Benchmark(ABC, Generic[C]):
     """A benchmark with its cases and prompts.
 
-    Subclasses define `judge_answer` and `summarize`, and `request` unless they override `answer`. Their constructor
-    takes the paths of `files`, by default those of the built-in toy data, `max_new_tokens`, which lowers the
-    benchmark's own limit, and `parsing`. It raises DataError for a missing or malformed file.
+    Subclasses define `summarize`, `judge_answer` if they use a judge, and `request` unless they override `answer`.
+    Their constructor takes the paths of `files`, by default those of the built-in toy data, `max_new_tokens`, which
+    lowers the benchmark's own limit, and `parsing`. It raises DataError for a missing or malformed file.
     """
 
     name: ClassVar[str]
     files: ClassVar[Mapping[str, str]]
     """The names in `sources.yaml` of the constructor's arguments; files that are not there keep the default."""
     max_score: ClassVar[float]
-    judge_options: ClassVar[JudgeOptions]
+    judge_options: ClassVar[JudgeOptions] = JudgeOptions()
     uses_judge: ClassVar[bool] = True
-    """False: answers are compared with references, and `judge_answer` returns no verdict."""
+    """False: answers are compared with references, and there are no verdicts."""
     cases: Sequence[C]
     official: bool
     """Whether cases and judge prompts are the published ones. Otherwise scores are not comparable to published ones."""
@@ -294,9 +294,11 @@ class Benchmark(ABC, Generic[C]):
             Answer.from_completions(case.id, [completion]) for case, completion in zip(cases, completions, strict=True)
         ]
 
-    @abstractmethod
     async def judge_answer(self, judge: Judge, case: C, answer: Answer) -> list[Verdict]:
-        """Query the judge about one answer."""
+        """Query the judge about one answer; no verdict without `uses_judge`."""
+        if self.uses_judge:
+            raise NotImplementedError
+        return []
 
     async def judge(
         self, judge: Judge, items: Sequence[tuple[C, Answer]], *, on_progress: OnProgress = ignore_progress

@@ -37,7 +37,6 @@ from longreward.benchmarks.types import (
     Benchmark,
     CaseScore,
     GenerationRequest,
-    JudgeOptions,
     Message,
     Metric,
     Summary,
@@ -46,7 +45,6 @@ from longreward.benchmarks.types import (
 )
 from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions, Observation
-from longreward.judge import Judge
 from longreward.judge.prompts import Parsing
 from longreward.utils.jsonl import Row, RowError, write_rows
 
@@ -92,7 +90,6 @@ class LongBenchOfficial(Benchmark[OfficialCase]):
         "limits": "official/dataset2maxlen.json",
     }
     max_score = SCALE
-    judge_options = JudgeOptions()
     uses_judge = False
 
     def __init__(
@@ -147,10 +144,6 @@ class LongBenchOfficial(Benchmark[OfficialCase]):
     def question_and_document(self, case: OfficialCase) -> tuple[str, str | None]:
         """Return the input and the context; the set's template, with its slot {context}, where there is no input."""
         return case.query.strip() or case.template, case.context
-
-    async def judge_answer(self, judge: Judge, case: OfficialCase, answer: Answer) -> list[Verdict]:
-        """Return no verdict: the metrics compare answers with references."""
-        return []
 
     def case_score(self, case: OfficialCase, answer: Answer) -> float:
         """Return the metric of the case's set, from 0 to 100."""

@@ -43,7 +43,6 @@ from longreward.benchmarks.types import (
     ChatClient,
     Completion,
     GenerationRequest,
-    JudgeOptions,
     Message,
     Metric,
     OnProgress,
@@ -80,7 +79,6 @@ class MtBench(Benchmark[MtCase]):
         "judge_prompts": "judge_prompts.jsonl",
     }
     max_score = 10.0
-    judge_options = JudgeOptions()
 
     def __init__(
         self,

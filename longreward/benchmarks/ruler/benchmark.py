@@ -26,7 +26,6 @@ from longreward.benchmarks.types import (
     CaseScore,
     ChatClient,
     GenerationRequest,
-    JudgeOptions,
     Message,
     Metric,
     OnProgress,
@@ -37,7 +36,6 @@ from longreward.benchmarks.types import (
 )
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.statistics import Estimate, IntervalOptions, Observation
-from longreward.judge import Judge
 from longreward.judge.prompts import Parsing
 
 SCALE = 100.0
@@ -60,7 +58,6 @@ class Ruler(Benchmark[RulerCase]):
         "hotpotqa": "hotpotqa.json",
     }
     max_score = SCALE
-    judge_options = JudgeOptions()
     uses_judge = False
 
     def __init__(
@@ -180,10 +177,6 @@ class Ruler(Benchmark[RulerCase]):
     def _excess(client: ChatClient, case: RulerCase, request: GenerationRequest) -> int:
         """Return the tokens of prompt and answer beyond the case's length."""
         return client.count_tokens(request) + request.max_new_tokens - case.length
-
-    async def judge_answer(self, judge: Judge, case: RulerCase, answer: Answer) -> list[Verdict]:
-        """Return no verdict: the metrics compare answers with references."""
-        return []
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return `score` (mean over the lengths), `effective_length`, `length/<tokens>` (mean over the tasks) and
