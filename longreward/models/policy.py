@@ -172,8 +172,7 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     # Unsuitable models and tokenizers are rejected before weights are read.
     _load_model_config(config, path)
     encoder = load_tokenizer(config, path)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
+    device = select_device(config)
     from_gguf = is_gguf(path)
     kwargs = pretrained_kwargs(config, path) | {
         "dtype": "float32" if (training or from_gguf) and config.dtype == "auto" else config.dtype,
@@ -196,7 +195,6 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     window = _context_window(config, model.config, path)
     if window is None:
         raise PolicyError(f"{path}: its config states no maximum length; set policy.window")
-    device = torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
     # accelerate's launcher gives each process a part of the model, which may not fit on one GPU as a whole.
     sharded = any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
     if config.device_map is not None:
@@ -206,6 +204,15 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
     elif not sharded:
         model = model.to(device)
     return Policy(config, str(path), model.eval(), encoder, window, device)
+
+
+def select_device(config: PolicyConfig) -> "torch.device":
+    """Return the first GPU, or the CPU if there is none or `policy.device` says so; PolicyError for a missing GPU."""
+    import torch
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
+    return torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
 
 
 def load_tokenizer(config: PolicyConfig, path: str | Path) -> PolicyTokenizer:

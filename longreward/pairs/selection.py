@@ -48,8 +48,8 @@ def add_member_margins(
     config: SelectionConfig, pair: PreferencePair, scored: Iterable[ScoredResponse]
 ) -> PreferencePair:
     """Return the pair with the margin by each judge of a panel, and whether it is disputed; unchanged for one judge."""
-    rewards = {one.response.id: one.member_rewards(config.weights) for one in scored}
-    chosen, rejected = rewards[pair.chosen.id], rewards[pair.rejected.id]
+    by_id = {response.response.id: response for response in scored}
+    chosen, rejected = (by_id[side.id].member_rewards(config.weights) for side in (pair.chosen, pair.rejected))
     margins = {judge: chosen[judge] - rejected[judge] for judge in chosen if judge in rejected}
     pair = pair.model_copy(update={"member_margins": margins})
     return pair.model_copy(update={"disputed": pair.disagreement > config.max_disagreement})

@@ -16,6 +16,7 @@ from longreward.judge.truncation import truncated_list
 from longreward.records import Extract, Extraction, Verdict
 from longreward.retrieval.chunking import Chunk
 from longreward.reward.document import Document
+from longreward.reward.panel import sum_usage
 from longreward.reward.parsers import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict, request_rating
 from longreward.utils.concurrency import gather
@@ -63,9 +64,7 @@ async def extract(
         ),
         prompt_hashes=tuple(dict.fromkeys(request.prompt_hash for _, request in requests)),
         judge=judge.name_for("extraction"),
-        calls=sum(reply.attempts for reply in replies),
-        prompt_tokens=sum(reply.usage.prompt_tokens for reply in replies),
-        completion_tokens=sum(reply.usage.completion_tokens for reply in replies),
+        **sum_usage(replies),
     )
 
 

@@ -84,10 +84,10 @@ class OnlineReward:
         for indices, scored in zip(groups.values(), await self._reward.ascore_examples(examples), strict=True):
             by_index |= zip(indices, scored.responses, strict=True)
         responses = [by_index[index] for index in range(len(completions))]
-        for dimension in responses[0].dimensions:
-            scores = [scored.verdicts[dimension].score for scored in responses if scored.verdicts]
+        for dimension in responses[0].verdicts:  # a reward model gives none
+            scores = [scored.verdicts[dimension].score for scored in responses]
             available = [score for score in scores if score is not None]
-            if log_extra is not None and scores:
+            if log_extra is not None:
                 log_extra(dimension, scores)
             if log_metric is not None and available:
                 log_metric(f"longreward/{dimension}", sum(available) / len(available))

@@ -282,10 +282,15 @@ def _load_model(config: RewardModelConfig, name: str, files: PolicyConfig, token
             **pretrained_kwargs(files, name), dtype=config.dtype, output_loading_info=True
         )
     check_missing_weights(info["missing_keys"], name)
+    set_padding_token(model, tokenizer, name)
+    device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+    return LoadedModel(model.to(device).eval(), tokenizer.pad_token_id, device)
+
+
+def set_padding_token(model: Any, tokenizer: Any, name: str) -> None:
+    """Set the padding token of a classifier, which reads the reward before it. PolicyError if there is none."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise PolicyError(f"{name}: its tokenizer has neither pad_token nor eos_token for padding")
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
-    return LoadedModel(model.to(device).eval(), tokenizer.pad_token_id, device)

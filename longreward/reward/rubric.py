@@ -12,6 +12,7 @@ from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_list, truncated_tags
 from longreward.records import Example, Extraction, Rubric, RubricItem, Statement, Verdict
 from longreward.reward.completeness import labelled_extracts, unreadable_extracts
+from longreward.reward.panel import sum_usage
 from longreward.reward.parsers import parse_checks, parse_rubric
 from longreward.reward.ratings import DimensionInput, make_verdict
 from longreward.utils.language import detect_language
@@ -37,9 +38,7 @@ async def get_rubric(judge: Judge, prompts: PromptSet, example: Example, extract
         reason=reply.reason and f"the rubric of the prompt is unreadable: {reply.reason}",
         prompt_hashes=hashes,
         judge=reply.judge,
-        calls=reply.attempts,
-        prompt_tokens=reply.usage.prompt_tokens,
-        completion_tokens=reply.usage.completion_tokens,
+        **sum_usage([reply]),
     )
 
 
@@ -52,7 +51,8 @@ async def judge_rubric(item: DimensionInput) -> Verdict:
     if not rubric.items:
         return make_verdict(item, [], score=None, reason=rubric.reason, prompt_hashes=hashes)
     count = len(rubric.items)
-    numbered = "\n".join(f"{number}. {' '.join(one.text.split())}" for number, one in enumerate(rubric.items, 1))
+    texts = (" ".join(requirement.text.split()) for requirement in rubric.items)
+    numbered = "\n".join(f"{number}. {text}" for number, text in enumerate(texts, 1))
     request = template.request(
         {"question": item.query, "rubric": numbered, "answer": item.response},
         max_tokens=max(template.max_tokens, CHECK_TOKENS * count),
@@ -63,9 +63,9 @@ async def judge_rubric(item: DimensionInput) -> Verdict:
     if reply.value is None:
         return make_verdict(item, [reply], score=None, reason=reply.reason, analysis=reply.text, prompt_hashes=hashes)
     statements = [
-        Statement(text=one.text, support=check.met, analysis=check.analysis or None, weight=one.weight)
-        for one, check in zip(rubric.items, reply.value, strict=True)
+        Statement(text=requirement.text, support=check.met, analysis=check.analysis or None, weight=requirement.weight)
+        for requirement, check in zip(rubric.items, reply.value, strict=True)
     ]
-    met = sum(one.weight * check.met for one, check in zip(rubric.items, reply.value, strict=True))
-    score = 10 * met / sum(one.weight for one in rubric.items)
+    met = sum(statement.weight for statement in statements if statement.support)
+    score = 10 * met / sum(statement.weight for statement in statements)
     return make_verdict(item, [reply], score=score, reason=None, statements=statements, prompt_hashes=hashes)

@@ -1,5 +1,6 @@
 """Settings that trainings share: optimizer, batch, checkpoints, LoRA; of SFT and DPO also lengths and launcher."""
 
+import math
 import re
 from typing import Literal, Self
 
@@ -79,6 +80,10 @@ class OptimizationSettings(Config):
     """Updates between checkpoints, from which a killed training resumes."""
     log_steps: int = Field(default=10, ge=1)
     """Updates between logged metrics, which are means over them."""
+
+    def count_updates(self, rows: int) -> int:
+        """Return the number of updates of a training on so many examples or pairs."""
+        return self.max_steps or math.ceil(self.epochs * math.ceil(rows / self.batch_size))
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:

@@ -7,7 +7,6 @@ documents that it was trained with (INPUT_KEY), and a hash of what the training 
 
 import json
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from longreward.errors import DataError, PolicyError
 from longreward.models.compatibility import check_attention, load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
-from longreward.models.policy import Policy, load_tokenizer, policy_window
-from longreward.reward.reward_model import INPUT_KEY
+from longreward.models.policy import Policy, load_tokenizer, policy_window, select_device
+from longreward.reward.reward_model import INPUT_KEY, set_padding_token
 from longreward.reward.reward_model_input import DocumentPart, InputEncoder
 from longreward.training.config import OptimizationSettings
 from longreward.training.report import Log, TrainingReport
@@ -117,8 +116,7 @@ def train_reward_model(
     )
     # TRL would silently drop longer rows; all fit.
     arguments = run.trainer_arguments(config, policy, state=state, max_length=None, bf16=bf16)
-    steps = config.max_steps or math.ceil(config.epochs * math.ceil(data.stats.count / config.batch_size))
-    arguments["warmup_steps"] = run.count_warmup_updates(config.warmup, steps)
+    arguments["warmup_steps"] = run.count_warmup_updates(config.warmup, config.count_updates(data.stats.count))
     trainer = trainers.reward_trainer(policy, data.rows, lora, arguments)
     setup = run.TrainingSetup(policy, data, lora, arguments, state)
     return run.run_trainer(trainer, setup, title="distill", out=out, log=log_step)
@@ -184,14 +182,12 @@ def load_classifier(config: PolicyConfig, base: str, *, training: bool) -> Polic
 
     The head's initial weights are random: set the seed before. PolicyError if the model cannot be loaded.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
     check_attention(config)
     encoder, window = load_tokenizer(config, base), policy_window(config, base)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise PolicyError("policy.device is cuda, and torch sees no GPU; set it to auto or cpu")
+    device = select_device(config)
     kwargs = pretrained_kwargs(config, base) | {
         "dtype": "float32" if training and config.dtype == "auto" else config.dtype,
         "attn_implementation": config.attention,
@@ -199,9 +195,5 @@ def load_classifier(config: PolicyConfig, base: str, *, training: bool) -> Polic
     }
     with load_errors("model", base, config), suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(**kwargs)
-    tokenizer = encoder.tokenizer
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # the reward is read before the padding
-    device = torch.device("cuda" if torch.cuda.is_available() and config.device != "cpu" else "cpu")
+    set_padding_token(model, encoder.tokenizer, base)
     return Policy(config, base, model.to(device), encoder, window or 0, device)

@@ -60,8 +60,7 @@ class TrainingEstimate:
     @property
     def steps(self) -> int:
         """The number of updates."""
-        per_epoch = math.ceil(self.data.stats.count / self.settings.batch_size)
-        return self.settings.max_steps or math.ceil(self.settings.epochs * per_epoch)
+        return self.settings.count_updates(self.data.stats.count)
 
     def metrics(self) -> dict[str, float]:
         """Return the estimate as numbers: bytes, tokens, steps."""
