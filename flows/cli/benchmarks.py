@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from longreward.flows.cli.options import (
     add_actions,
-    add_column_argument,
     add_ledger_argument,
+    add_prediction_arguments,
     add_settings_arguments,
     load_settings,
-    parse_columns,
+    read_prediction_file,
 )
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def _add_score_parser(actions: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     score.add_argument("predictions", type=Path, metavar="FILE")
     score.add_argument("--benchmark", required=True, metavar="NAME", help="for example alpaca_eval")
-    score.add_argument("--format", default="auto", metavar="NAME", help="default: by the columns of the first row")
-    add_column_argument(score, "predictions", ("id", "prompt", "response"))
+    add_prediction_arguments(score)
     score.add_argument(
         "--folder",
         type=Path,
@@ -84,8 +83,6 @@ def _add_selection(action: argparse.ArgumentParser) -> None:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    import sys
-
     from longreward.benchmarks.downloads import fetch
 
     results = fetch(
@@ -164,7 +161,6 @@ def _score_file(
     from longreward.benchmarks.mt_bench.benchmark import MtBench
     from longreward.benchmarks.predictions import PredictionScores, match_predictions
     from longreward.benchmarks.suite import open_benchmark
-    from longreward.data.predictions import PredictionColumns, read_predictions
     from longreward.errors import DataError
 
     config, path = params.benchmark, options.predictions
@@ -183,17 +179,16 @@ def _score_file(
         items = list(zip(benchmark.cases, benchmark.read_answers(path), strict=True))
         model = options.model or path.stem
     else:
-        columns = PredictionColumns(**parse_columns(options.column, tuple(PredictionColumns.model_fields)))
-        file = read_predictions(str(path), format_name=options.format, columns=columns)
-        if len(file.models) > 1 and options.model not in file.models:
-            raise DataError(f"{path} has predictions of {', '.join(file.models)}: name one with --model")
-        if len(file.models) > 1:
-            file.predictions = [one for one in file.predictions if one.model == options.model]
+        file = read_prediction_file(options)
+        if len(models := file.models) > 1:
+            if options.model not in models:
+                raise DataError(f"{path} has predictions of {', '.join(models)}: name one with --model")
+            file.predictions = [prediction for prediction in file.predictions if prediction.model == options.model]
         if file.rejected:
             print(file.describe_rejected(), file=sys.stderr)
         matched = match_predictions(benchmark, file.predictions)
         _report_coverage(len(matched.items), len(benchmark.cases), len(matched.unmatched), matched.repeated)
-        items, model = matched.items, options.model or next(iter(file.models), path.stem)
+        items, model = matched.items, options.model or next(iter(models), path.stem)
     judge, scores = asyncio.run(_judge(params, benchmark, items, options.ledger))
     return benchmark, model, judge, scores
 

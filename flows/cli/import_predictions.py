@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from longreward.flows.cli.options import add_column_argument, parse_columns
+from longreward.flows.cli.options import add_prediction_arguments, read_prediction_file
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -21,17 +21,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     command.add_argument("predictions", metavar="FILE")
     command.add_argument("--data", type=Path, required=True, metavar="FILE", help="examples: idx, query, context")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file of responses to write")
-    command.add_argument("--format", default="auto", metavar="NAME", help="default: by the columns of the first row")
-    add_column_argument(command, "predictions", ("id", "prompt", "response"))
+    add_prediction_arguments(command)
     command.set_defaults(run=_import)
 
 
 def _import(options: argparse.Namespace) -> int:
     from longreward.data.import_predictions import import_predictions
-    from longreward.data.predictions import PredictionColumns, read_predictions
 
-    columns = PredictionColumns(**parse_columns(options.column, tuple(PredictionColumns.model_fields)))
-    file = read_predictions(options.predictions, format_name=options.format, columns=columns)
+    file = read_prediction_file(options)
     report = import_predictions(file, data=options.data, out=options.out)
     if file.rejected:
         print(file.describe_rejected(), file=sys.stderr)

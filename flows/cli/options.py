@@ -10,7 +10,10 @@ from longreward.errors import ConfigError
 from longreward.flows.cli.parser import USAGE_ERROR, unknown_name
 
 if TYPE_CHECKING:
+    from longreward.data.predictions import PredictionFile
     from longreward.params import Params
+
+PREDICTION_FIELDS = ("id", "prompt", "response")
 
 
 def add_actions(command: argparse.ArgumentParser) -> "argparse._SubParsersAction[argparse.ArgumentParser]":
@@ -80,6 +83,20 @@ def parse_columns(arguments: Iterable[str], fields: Sequence[str]) -> dict[str, 
             raise ConfigError(unknown_name("--column field", field, fields))
         columns[field] = column
     return columns
+
+
+def add_prediction_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options by which `read_prediction_file` reads the command's argument `predictions`."""
+    command.add_argument("--format", default="auto", metavar="NAME", help="default: by the columns of the first row")
+    add_column_argument(command, "predictions", PREDICTION_FIELDS)
+
+
+def read_prediction_file(options: argparse.Namespace) -> "PredictionFile":
+    """Read the predictions of another tool. Raises ConfigError or DataError."""
+    from longreward.data.predictions import PredictionColumns, read_predictions
+
+    columns = PredictionColumns(**parse_columns(options.column, PREDICTION_FIELDS))
+    return read_predictions(str(options.predictions), format_name=options.format, columns=columns)
 
 
 def default_ledger() -> Path:

@@ -19,9 +19,9 @@ from typing import Any
 
 from longreward.config import Config
 from longreward.data.file_source import find_files
-from longreward.data.source import RejectedRecord, describe_rejected
+from longreward.data.source import RejectedRecord, describe_rejected, recognize_format
 from longreward.errors import ConfigError, DataError
-from longreward.utils.jsonl import MAX_KEYS, Row, RowError, missing_key, shorten
+from longreward.utils.jsonl import Row, RowError, missing_key, shorten
 
 AUTO = "auto"
 LM_EVAL_FILE = re.compile(r"samples_(?P<task>.+?)(?:_\d{4}-\d{2}-\d{2}T[\d:.-]+)?")
@@ -119,16 +119,15 @@ class PredictionFormat:
     parse: Callable[[Row, str, int], Prediction]
     """Gets the row, the name of its file without suffix, and its number from 0. Raises RowError."""
 
+    def recognizes(self, row: Row) -> bool:
+        """Return whether the row has the columns of the format."""
+        return any(required <= row.keys() for required in self.columns)
+
 
 def _detect_format(row: Row) -> str:
-    for name, prediction_format in FORMATS.items():
-        if any(required <= row.keys() for required in prediction_format.columns):
-            return name
-    keys = ", ".join(map(str, list(row)[:MAX_KEYS]))
-    raise DataError(
-        f"the format is not known from the columns {keys}; name one with --format ({', '.join(FORMATS)}), or the "
-        "columns of id or prompt and of response, as in --column response=output"
-    )
+    recognizers = {name: prediction_format.recognizes for name, prediction_format in FORMATS.items()}
+    columns = "id or prompt and of response, as in --column response=output"
+    return recognize_format(row, recognizers, columns=columns)
 
 
 def _parse_prediction(row: Row, columns: PredictionColumns) -> Prediction:

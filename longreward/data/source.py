@@ -1,11 +1,12 @@
 """Types shared by all sources of raw records, and the values that no source accepts in a record."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from longreward.utils.jsonl import Row, RowError, find_surrogate
+from longreward.errors import DataError
+from longreward.utils.jsonl import MAX_KEYS, Row, RowError, find_surrogate
 
 RAW = Path("data/raw")
 SYNTHESIZED = Path("data/synthesized")
@@ -78,6 +79,21 @@ def describe_rejected(rejected: Sequence[RejectedRecord], *, total: int) -> str:
     return (
         f"{len(rejected)} of {total} rows are left out ({len(rejected) - duplicates} bad, {duplicates} repeated). The "
         f"first:\n{listed}"
+    )
+
+
+def recognize_format(row: Row, recognizers: Mapping[str, Callable[[Row], bool]], *, columns: str) -> str:
+    """Return the first format that recognizes the row of a file.
+
+    Raises DataError if none does; it advises to name the format, or `columns`.
+    """
+    for name, recognizes in recognizers.items():
+        if recognizes(row):
+            return name
+    keys = ", ".join(map(str, list(row)[:MAX_KEYS]))
+    raise DataError(
+        f"the format is not known from the columns {keys}; name one with --format ({', '.join(recognizers)}), or the "
+        f"columns of {columns}"
     )
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from longreward.data.chats import parse_messages
 from longreward.data.preferences import PairsConfig, preference_from_row
-from longreward.errors import DataError
+from longreward.data.source import recognize_format
 from longreward.reward_bench.items import Item, parse_item
-from longreward.utils.jsonl import MAX_KEYS, Row, RowError, missing_key, shorten
+from longreward.utils.jsonl import Row, RowError, missing_key, shorten
 
 AUTO = "auto"
 GENERAL = ("items", "pairs")  # not those of one benchmark
@@ -46,14 +46,8 @@ class ItemFormat:
 
 def detect_format(row: Row) -> str:
     """Return the name of the format of a row. Raises DataError if it has none of the known ones."""
-    for name, item_format in FORMATS.items():
-        if item_format.recognizes(row):
-            return name
-    keys = ", ".join(map(str, list(row)[:MAX_KEYS]))
-    raise DataError(
-        f"the format is not known from the columns {keys}; name one with --format ({', '.join(FORMATS)}), or the "
-        "columns of a pair, as in --column prompt=question"
-    )
+    recognizers = {name: item_format.recognizes for name, item_format in FORMATS.items()}
+    return recognize_format(row, recognizers, columns="a pair, as in --column prompt=question")
 
 
 def item_from_row(row: Row, name: str, *, stem: str, columns: PairsConfig) -> Item:

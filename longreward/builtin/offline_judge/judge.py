@@ -21,6 +21,7 @@ from longreward.builtin.offline_judge.lexical import (
 )
 from longreward.builtin.offline_judge.optional_dimension_rules import OPTIONAL_DIMENSION_RULES
 from longreward.builtin.offline_judge.overlap import (
+    SUPPORT_LABELS,
     clauses,
     coverage,
     evidence_clauses,
@@ -153,8 +154,7 @@ def support(slots: Slots) -> str:
         closest = max(evidence, key=lambda e: len(e.terms & claim.terms), default=None)
     else:
         level, closest = support_level(claim, evidence)
-    verdict = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}[level]
-    return f'The closest passage is: "{neutralize(closest.text if closest else "none")}".\n[[{verdict}]]'
+    return f'The closest passage is: "{neutralize(closest.text if closest else "none")}".\n[[{SUPPORT_LABELS[level]}]]'
 
 
 def extraction(slots: Slots) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from longreward.builtin.offline_judge.answer_candidates import extract_relevance
 from longreward.builtin.offline_judge.lexical import META, neutralize, parse_sentence, split_sentences
 from longreward.builtin.offline_judge.overlap import (
+    SUPPORT_LABELS,
     clauses,
     coverage,
     evidence_clauses,
@@ -20,7 +21,6 @@ OPEN_ITEMS = 4  # of a rubric, for a part of the question that asks for more tha
 MET_COVERAGE = 0.5
 RELEVANT_SHARE = 0.5  # of the terms of a statement, in one sentence of the passage
 NEW_WORDS = 2  # that make a sentence without a new value a fact
-SUPPORT_LABELS = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}
 
 
 def rubric(slots: Slots) -> str:

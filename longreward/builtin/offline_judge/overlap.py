@@ -1,6 +1,7 @@
 """Relations between sentences by their common terms: support, relevance, coverage and contradiction."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -8,6 +9,7 @@ from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, p
 from longreward.builtin.offline_judge.question_parts import question_parts, with_names
 
 Level = float  # 1, 0.5 or 0
+SUPPORT_LABELS: Mapping[Level, str] = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}
 PARAPHRASE_SHARE = 0.34
 
 
