@@ -69,4 +69,4 @@ def panel_agreement(*files: Path) -> str:
 
 def format_alphas(alphas: Mapping[str, Estimate]) -> str:
     """Return the agreement on one line, as "helpfulness 0.71 [0.55, 0.83], …"."""
-    return ", ".join(f"{name} {one.value:.2f} [{one.low:.2f}, {one.high:.2f}]" for name, one in alphas.items())
+    return ", ".join(f"{name} {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]" for name, alpha in alphas.items())

@@ -169,7 +169,7 @@ class _RequestCounter:
         )
         tokenizer = open_tokenizer(config.tokenizer)
         self._count = lru_cache(maxsize=CACHED_TEXTS)(lambda text: len(tokenizer.spans(text)))
-        self._judges = [one for one, _ in judge.judges()]
+        self._judges = [judge_config for judge_config, _ in judge.judges()]
         self._by_template = judge.judges_by_template()
         self._requests: dict[Recipient, Requests] = {}
         stats = read_reply_stats(ledger, self._prompts)
@@ -178,10 +178,10 @@ class _RequestCounter:
             for template, positions in self._by_template.items()
             for position in positions
         }
-        self._system_tokens = [self._count(one.system) for one in self._judges]
-        for (template, _), one in self._stats.items():
-            if one is not None:
-                plan.observed_replies[template] = plan.observed_replies.get(template, 0) + one.replies
+        self._system_tokens = [self._count(judge_config.system) for judge_config in self._judges]
+        for (template, _), reply_stats in self._stats.items():
+            if reply_stats is not None:
+                plan.observed_replies[template] = plan.observed_replies.get(template, 0) + reply_stats.replies
 
     def add(
         self,
@@ -249,7 +249,7 @@ class _RequestCounter:
         responses = max(plan.responses // plan.prompts, 1) if plan.prompts else 1  # per prompt
         ordered = [template for templates in DIMENSION_TEMPLATES.values() for template in templates]
         by_judge: dict[int, Requests] = {}
-        for recipient in sorted(self._requests, key=lambda one: (ordered.index(one.template), one.judge)):
+        for recipient in sorted(self._requests, key=lambda key: (ordered.index(key.template), key.judge)):
             template, judge = recipient.template, self._judges[recipient.judge]
             requests, stats = self._requests[recipient], self._stats[recipient]
             attempts = stats.attempts if stats is not None else 1.0

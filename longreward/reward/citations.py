@@ -11,7 +11,7 @@ score 0; no call is made about it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -141,7 +141,7 @@ def parse_citations(response: str, passages: Passages) -> list[CitedStatement]:
         ranges = [
             _parse_range(part) for bracket in _BRACKET.findall(sentence) for part in re.split(r"[,，、;]", bracket)
         ]
-        spans = [span for one in ranges if (span := _span(passages, *one)) is not None]
+        spans = _spans(passages, ranges)
         text = _SPACED_BRACKET.sub("", sentence).strip()
         if len(text) >= MIN_CHARACTERS:
             statements.append(CitedStatement(text, tuple(dict.fromkeys(spans))))
@@ -171,7 +171,7 @@ def _parse_longcite(response: str, passages: Passages) -> list[CitedStatement]:
                     ranges[-1] = (ranges[-1][0], high)
                 else:
                     ranges.append((low, high))
-            spans = [span for one in ranges[:MAX_CITATIONS] if (span := _span(passages, *one)) is not None]
+            spans = _spans(passages, ranges[:MAX_CITATIONS])
             statements.append(CitedStatement(_CITE.sub("", tagged).strip(), tuple(spans)))
         text = following.partition("<statement>")[0].strip()  # a statement that is never closed is left out
         if len(text) >= MIN_CHARACTERS:
@@ -182,6 +182,11 @@ def _parse_longcite(response: str, passages: Passages) -> list[CitedStatement]:
 def _parse_range(text: str) -> tuple[int, int]:
     low, *high = map(int, re.split(r"[-–]", text))
     return low, high[0] if high else low
+
+
+def _spans(passages: Passages, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the spans of the ranges of numbers that exist."""
+    return [span for low, high in ranges if (span := _span(passages, low, high)) is not None]
 
 
 def _span(passages: Passages, low: int, high: int) -> tuple[int, int] | None:

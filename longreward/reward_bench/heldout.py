@@ -69,7 +69,7 @@ def measure_heldout(
     labels. Prompts whose labels are all equal are left out.
     """
     rewards: dict[str, list[Rewards]] = {
-        REWARD_MODEL: [[reward.reward for reward in one.rewards] for one in ranked],
+        REWARD_MODEL: [[reward.reward for reward in ranking.rewards] for ranking in ranked],
         JUDGE: [[low if low == high else None for low, high in prompt.bounds] for prompt in prompts],
     }
     agreements = _agreements(JUDGE, prompts, rewards[JUDGE], {REWARD_MODEL: rewards[REWARD_MODEL]}, intervals)

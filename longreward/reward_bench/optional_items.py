@@ -47,7 +47,7 @@ def _citation_pairs(number: int) -> Iterator[Item]:
     others = [
         passage
         for fact in document.facts
-        if fact.subject not in {one.subject for one in facts}
+        if fact.subject not in {asked.subject for asked in facts}
         and abs((passage := _passage_of(context, fact)) - right[0][0]) > 1
     ]
     wrong = rng.choice(others)

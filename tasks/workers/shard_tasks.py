@@ -162,8 +162,8 @@ class ScoreShard:
 def divide_limits(judge: JudgeConfig, shards: int) -> JudgeConfig:
     """Return the judge's settings for one of so many concurrent shards: an equal share of each limit, at least 1."""
 
-    def divided(one: JudgeConfig) -> dict[str, int]:
-        limits = {name: getattr(one, name) for name in LIMITS}
+    def divided(member: JudgeConfig) -> dict[str, int]:
+        limits = {name: getattr(member, name) for name in LIMITS}
         return {name: max(limit // shards, 1) for name, limit in limits.items() if limit is not None}
 
     return judge.map_judges(divided)

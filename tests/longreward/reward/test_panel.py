@@ -92,7 +92,7 @@ def served(serve_chat: Any, name: str, judge: Reply) -> Iterator[Server]:
         if server.is_down:
             return 503, {"error": {"message": f"{name} is down"}}
         text = body["messages"][-1]["content"]
-        for template in sorted(ENGLISH, key=lambda one: -len("".join(one.pieces[::2]))):
+        for template in sorted(ENGLISH, key=lambda template: -len("".join(template.pieces[::2]))):
             slots = recover_slots(template.pieces, text)
             if slots is not None:
                 server.templates[template.name] += 1
@@ -122,7 +122,7 @@ def panel(servers: Mapping[str, Server], *names: str, **settings: Any) -> JudgeC
 def score(judge: JudgeConfig, config: ScoreConfig = CONFIG, *, ledger: Path | None = None) -> ScoredExample:
     async def scoring() -> ScoredExample:
         async with open_judge(judge, ledger=ledger) as opened, open_scorer(config) as scorer:
-            (scored,) = [one async for one in score_examples(opened, scorer, [(EXAMPLE, RESPONSES)])]
+            (scored,) = [example async for example in score_examples(opened, scorer, [(EXAMPLE, RESPONSES)])]
             return scored
 
     return asyncio.run(scoring())
@@ -132,10 +132,10 @@ def test_ratings_are_reduced_and_support_is_the_majority(servers: dict[str, Serv
     mean = score(panel(servers, "mild", "strict", "odd"))
     median = score(panel(servers, "mild", "strict", "odd", reducer="median"))
 
-    assert [one.verdicts["helpfulness"].score for one in mean.responses] == [6, 7, 4]
-    assert [one.verdicts["completeness"].score for one in median.responses] == [6, 8, 5]
+    assert [scored.verdicts["helpfulness"].score for scored in mean.responses] == [6, 7, 4]
+    assert [scored.verdicts["completeness"].score for scored in median.responses] == [6, 8, 5]
     verdict = mean.responses[1].verdicts["faithfulness"]
-    assert [(one.text, one.votes, one.support) for one in verdict.statements] == [
+    assert [(statement.text, statement.votes, statement.support) for statement in verdict.statements] == [
         ("Tom Ray founded Keld.", {"mild": 0.5, "strict": 0.0, "odd": 1.0}, 0.5),  # a tie of all: the middle level
         ("The mill burned down in 1931.", {"mild": 1.0, "strict": 1.0, "odd": 0.5}, 1.0),
     ]
@@ -283,8 +283,9 @@ def test_agreement_over_several_prompts(servers: dict[str, Server]) -> None:
     scored = score(panel(servers, "mild", "strict"))
     agreement = PanelAgreement()
     for prompt in ("1", "2"):
-        for one in scored.responses:
-            agreement.add(one.model_copy(update={"response": one.response.model_copy(update={"example_id": prompt})}))
+        for response in scored.responses:
+            renamed = response.response.model_copy(update={"example_id": prompt})
+            agreement.add(response.model_copy(update={"response": renamed}))
     alphas, metrics = agreement.alphas(), agreement.metrics()
 
     assert list(alphas) == ["helpfulness", "logicality", "faithfulness", "support", "completeness", "reward"]
@@ -299,8 +300,8 @@ def test_agreement_over_several_prompts(servers: dict[str, Server]) -> None:
 
 def test_one_judge_has_no_agreement(servers: dict[str, Server]) -> None:
     agreement = PanelAgreement()
-    for one in score(panel(servers, "mild")).responses:
-        agreement.add(one)
+    for scored in score(panel(servers, "mild")).responses:
+        agreement.add(scored)
     assert agreement.metrics() == {}
 
 

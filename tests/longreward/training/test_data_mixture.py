@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from preference_pairs import make_pair
+from tiny_sizes import FAST_TRAINING
 
 from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.errors import ConfigError, DataError
@@ -23,11 +24,7 @@ FAST = TrainConfig(
     max_steps=6,
     batch_size=4,
     micro_batch=2,
-    bf16=False,
-    gradient_checkpointing=False,
-    scheduler="constant",
-    warmup=0,
-    log_steps=1,
+    **FAST_TRAINING,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_sizes import FAST_TRAINING
 from transformers import AutoModelForSequenceClassification
 
 from longreward.errors import DataError, PolicyError
@@ -31,11 +32,7 @@ CONFIG = DistillConfig(
     max_steps=12,
     batch_size=4,
     micro_batch=2,
-    bf16=False,
-    gradient_checkpointing=False,
-    scheduler="constant",
-    warmup=0,
-    log_steps=1,
+    **FAST_TRAINING,
     save_steps=5,
     max_length=48,
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from preference_pairs import make_pair
+from tiny_sizes import FAST_TRAINING
 from trl.trainer import dpo_trainer as dpo_trainer_module
 
 from longreward.data.formats import write_pairs
@@ -30,11 +31,7 @@ FAST = TrainConfig(
     learning_rate=5e-3,
     max_steps=8,
     batch_size=2,
-    bf16=False,
-    gradient_checkpointing=False,
-    scheduler="constant",
-    warmup=0,
-    log_steps=1,
+    **FAST_TRAINING,
     save_steps=3,
 )
 

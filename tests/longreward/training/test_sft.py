@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_sizes import FAST_TRAINING
 
 from longreward.errors import ConfigError, DataError
 from longreward.models.config import PolicyConfig
@@ -34,11 +35,7 @@ FAST = SftConfig(
     max_steps=12,
     batch_size=4,
     micro_batch=2,
-    bf16=False,
-    gradient_checkpointing=False,
-    scheduler="constant",
-    warmup=0,
-    log_steps=1,
+    **FAST_TRAINING,
     save_steps=4,
 )
 
