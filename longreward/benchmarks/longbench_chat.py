@@ -18,8 +18,8 @@ from longreward.benchmarks.metrics import verdict_metric
 from longreward.benchmarks.published_formats import (
     first_number_in_last_brackets,
     parse_text,
+    read_constant,
     read_json_list,
-    read_string_constant,
     read_text,
     strict_rating,
     write_json,
@@ -117,7 +117,7 @@ class LongBenchChat(Benchmark[LongBenchChatCase]):
         """
         self.cases = read_cases(cases, few_shots)
         self.prompt = load_prompt(judge_prompt)
-        self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
+        self._system = read_constant(judge_code, "system_prompt", str) if judge_code else SYSTEM
         self._max_new_tokens = max_new_tokens
         self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}

@@ -73,10 +73,12 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def read_string_constant(code: Path, variable: str, *, function: str | None = None) -> str:
-    """Return the string that a Python file, or one of its functions, assigns to a variable.
+def read_constant(code: Path, variable: str, kind: type[T], *, function: str | None = None) -> T:
+    """Return the first literal of type `kind` that a Python file, or one of its functions, assigns to a variable.
 
-    The file is parsed, never executed. Raises DataError if there is no such assignment.
+    An f-string counts as a text with slots: `f"What is {name}?"`. The file is parsed, never executed.
+
+    Raises DataError if there is no such assignment.
     """
     try:
         body: list[ast.stmt] = ast.parse(read_text(code)).body
@@ -87,13 +89,28 @@ def read_string_constant(code: Path, variable: str, *, function: str | None = No
         body = next((node.body for node in functions), [])
     for node in ast.walk(ast.Module(body, [])):  # level by level
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))) if name == variable:
-                return text
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name == variable:
+                literal = _evaluate(value)
+                if isinstance(literal, kind):
+                    return literal
     location = f"function {function}" if function else "file"
     raise DataError(
-        f"{code}: the {location} assigns no string to {variable}; fetch the file again, or remove it to use the "
-        "built-in prompt"
+        f"{code}: the {location} assigns no {kind.__name__} to {variable}; fetch the file again, or remove it to use "
+        "the built-in prompt"
     )
+
+
+def _evaluate(node: ast.expr) -> Any:
+    """Return the value of a literal; None for any other expression."""
+    match node:
+        case ast.JoinedStr(values=parts):
+            return "".join(map(_evaluate, parts))
+        case ast.FormattedValue(value=slot):
+            return f"{{{ast.unparse(slot)}}}"
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
 
 
 def first_number_in_last_brackets(text: str) -> str | None:

@@ -31,7 +31,7 @@ from longreward.benchmarks.longbench.sets import (
 from longreward.benchmarks.metrics import macro_mean
 from longreward.benchmarks.published_formats import (
     first_number_in_last_brackets,
-    read_string_constant,
+    read_constant,
     strict_rating,
     write_json,
 )
@@ -95,7 +95,7 @@ class LongBench(Benchmark[LongBenchCase]):
         """
         self.cases = read_cases(folder, templates, sets)
         self.prompts = load_prompts(judge_code)
-        self._system = read_string_constant(judge_code, "system_prompt") if judge_code else SYSTEM
+        self._system = read_constant(judge_code, "system_prompt", str) if judge_code else SYSTEM
         self._max_new_tokens, self._temperature = max_new_tokens, temperature
         self._parsing = parsing
         self._cases_by_id = {case.id: case for case in self.cases}
@@ -232,7 +232,7 @@ def load_prompts(judge_code: Path | None) -> dict[Grading, PromptTemplate]:
         }
     return {
         grading: parse_marked_prompt(
-            read_string_constant(judge_code, "prompt_template", function=FUNCTIONS[grading]),
+            read_constant(judge_code, "prompt_template", str, function=FUNCTIONS[grading]),
             MARKERS[grading],
             template=f"longbench/{grading}",
             source=judge_code,

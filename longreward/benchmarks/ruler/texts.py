@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from longreward.benchmarks.published_formats import read_json, read_string_constant, read_text
+from longreward.benchmarks.published_formats import read_constant, read_json, read_text
 from longreward.benchmarks.ruler.tasks import Family, TaskName
 from longreward.builtin import word_lists
 from longreward.builtin.documents import make_document
@@ -126,8 +126,8 @@ def read_texts(files: Mapping[str, Path]) -> RulerTexts:
         qa["qa_2"] = _read(files["hotpotqa"], _parse_hotpotqa)
     return RulerTexts(
         templates=_read_templates(templates) if templates else TEMPLATES,
-        needle=read_string_constant(code, "needle") if code else NEEDLE,
-        noise=read_string_constant(code, "haystack") if code else NOISE,
+        needle=read_constant(code, "needle", str) if code else NEEDLE,
+        noise=read_constant(code, "haystack", str) if code else NOISE,
         essay_words=_read(essays, lambda rows: tuple(rows["text"].split())) if essays else _builtin_essays(),
         adjectives=adjectives,
         nouns=nouns,

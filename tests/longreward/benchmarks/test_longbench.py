@@ -330,9 +330,9 @@ def test_missing_sets_and_templates_reported(make_benchmark: Any, tmp_path: Path
         ("def gpt_score_qa(:", "cannot be read as Python"),
         (
             "def gpt_score_qa():\n    prompt_template = f()",
-            "function gpt_score_qa assigns no string to prompt_template",
+            "function gpt_score_qa assigns no str to prompt_template",
         ),
-        (PUBLISHED_CODE.replace("system_prompt", "prompt"), "file assigns no string to system_prompt"),
+        (PUBLISHED_CODE.replace("system_prompt", "prompt"), "file assigns no str to system_prompt"),
         (PUBLISHED_CODE.replace("$P$", "P"), r"its prompt for longbench/qa lacks \$P\$"),
     ],
 )
