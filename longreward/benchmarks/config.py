@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from longreward.benchmarks.infinitebench.metrics import TaskName as InfiniteTask
 from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SetName
 from longreward.benchmarks.longbench_v2 import MAX_PROMPT_TOKENS, TEMPERATURE
 from longreward.benchmarks.registry import BenchmarkName
@@ -109,6 +110,22 @@ class LongBenchV2Config(Config):
     """A longer prompt keeps its first and last halves (LongBench v2: 120,000 tokens)."""
 
 
+class InfiniteBenchConfig(Config):
+    """∞Bench: ten tasks with contexts of about 100,000 tokens and more."""
+
+    tasks: tuple[InfiniteTask, ...] | None = Field(default=None, min_length=1)
+    """Tasks to run; null: all ten."""
+
+    chat_template: Literal["always", "never"] = "always"
+    """`never`: the model continues the prompts for base models as they are, with the published limits of answers."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    """Temperature of the answers."""
+
+    max_prompt_tokens: int = Field(default=127_000, ge=128)
+    """A longer prompt keeps its first and last halves (∞Bench: 127,000 tokens for GPT-4)."""
+
+
 def _check_names(
     sets: tuple[SetName, ...] | None, allowed: Sequence[SetName], advice: str
 ) -> tuple[SetName, ...] | None:
@@ -144,6 +161,9 @@ class BenchmarkConfig(Config):
 
     longbench_v2: LongBenchV2Config = LongBenchV2Config()
     """Settings of the benchmark `longbench_v2`."""
+
+    infinitebench: InfiniteBenchConfig = InfiniteBenchConfig()
+    """Settings of the benchmark `infinitebench`."""
 
     mt_bench: MtBenchConfig = MtBenchConfig()
     """Settings of the benchmark `mt_bench`."""

@@ -9,7 +9,15 @@ from typing import Any, Literal
 from longreward.benchmarks.types import Benchmark
 
 BenchmarkName = Literal[
-    "longbench_chat", "longbench", "longbench_official", "mt_bench", "alpaca_eval", "factscore", "ruler", "longbench_v2"
+    "longbench_chat",
+    "longbench",
+    "longbench_official",
+    "mt_bench",
+    "alpaca_eval",
+    "factscore",
+    "ruler",
+    "longbench_v2",
+    "infinitebench",
 ]
 
 
@@ -48,3 +56,7 @@ def benchmark_class(name: BenchmarkName) -> type[Benchmark[Any]]:
             from longreward.benchmarks.longbench_v2 import LongBenchV2
 
             return LongBenchV2
+        case "infinitebench":
+            from longreward.benchmarks.infinitebench.benchmark import InfiniteBench
+
+            return InfiniteBench

@@ -1,18 +1,19 @@
 """Open the configured benchmarks and derive the settings of their judges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from longreward.benchmarks.config import BenchmarkConfig
 from longreward.benchmarks.downloads import locate_files
+from longreward.benchmarks.infinitebench.metrics import TaskName
 from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SETS
 from longreward.benchmarks.registry import BenchmarkName, benchmark_class
 from longreward.benchmarks.types import Benchmark, JudgeOptions
 from longreward.errors import DataError
 from longreward.judge.config import JudgeConfig
 
-CONSTRUCTOR_SECTIONS = ("longbench", "longbench_official", "factscore", "ruler", "longbench_v2")
+CONSTRUCTOR_SECTIONS = ("longbench", "longbench_official", "factscore", "ruler", "longbench_v2", "infinitebench")
 """Benchmarks whose section of the settings has the names of their constructor's arguments."""
 
 
@@ -34,7 +35,10 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
         case "factscore":  # has no published files, only questions of one's own
             files = {"cases.jsonl": Path(config.facts)} if config.facts else {}
         case "longbench" | "longbench_official":
-            files = _locate_longbench(name, config)
+            files = _locate_sets("longbench", name, _longbench_files(name, config), config)
+        case "infinitebench":
+            tasks = config.infinitebench.tasks or get_args(TaskName)
+            files = _locate_sets(name, name, [f"{task}.jsonl" for task in tasks], config)
         case _ if config.files is not None:
             files = locate_files(name, Path(config.files))
     if name == "mt_bench" and config.mt_bench.references is not None:
@@ -45,21 +49,27 @@ def open_benchmark(name: BenchmarkName, config: BenchmarkConfig, **paths: Path) 
     return construct(**options, max_new_tokens=config.max_new_tokens, parsing=config.parsing)
 
 
-def _locate_longbench(name: Literal["longbench", "longbench_official"], config: BenchmarkConfig) -> dict[str, Path]:
-    """Return the files of the configured sets; both protocols share them."""
+def _longbench_files(name: Literal["longbench", "longbench_official"], config: BenchmarkConfig) -> list[str]:
+    """Return the file names of the configured sets; both protocols share them."""
+    official = config.longbench_official
+    if name == "longbench":
+        return [f"{dataset}.jsonl" for dataset in config.longbench.sets or JUDGED_SETS]
+    if official.extended:
+        return [f"{dataset}_e.jsonl" for dataset in official.sets or EXTENDED_SETS]
+    return [f"{dataset}.jsonl" for dataset in official.sets or SETS]
+
+
+def _locate_sets(source: str, name: BenchmarkName, sets: Sequence[str], config: BenchmarkConfig) -> dict[str, Path]:
+    """Return the folder `data` with the files of the sets, and the benchmark's other files."""
     if config.files is None:
         return {}
-    official, suffix = config.longbench_official, ""
-    sets = config.longbench.sets or JUDGED_SETS
-    if name == "longbench_official":
-        suffix = "_e" if official.extended else ""
-        sets = official.sets or (EXTENDED_SETS if official.extended else (*SETS,))
-    data = [f"data/{dataset}{suffix}.jsonl" for dataset in sets]
+    data = [f"data/{file}" for file in sets]
     others = [file for file in benchmark_class(name).files.values() if file != "data"]
     try:
-        files = locate_files("longbench", Path(config.files), names=[*data, *others])
+        files = locate_files(source, Path(config.files), names=[*data, *others])
     except DataError as error:
-        raise DataError(f"{error}\nTo run some sets only, list them in benchmark.{name}.sets") from None
+        setting = "tasks" if name == "infinitebench" else "sets"
+        raise DataError(f"{error}\nTo run some of them only, list them in benchmark.{name}.{setting}") from None
     return {**files, "data": files[data[0]].parent}
 
 

@@ -1,4 +1,4 @@
-"""Toy versions of LongBench-Chat, LongBench, AlpacaEval and FactScore, in the formats of the published files.
+"""Toy versions of the benchmarks that have no generator, in the formats of the published files.
 
     python -m longreward.builtin.toy_data      # writes builtin/benchmarks again, with the same bytes on every machine
 
@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from longreward.builtin.documents import THEMES, make_document
-from longreward.builtin.grammar import RELATIONS
+from longreward.builtin.documents import THEMES, Document, make_document
+from longreward.builtin.grammar import RELATIONS, Fact
 from longreward.builtin.questions import absent_value, format_question, gold_answer, sample_questions, with_wrong_value
 from longreward.utils.jsonl import to_line
 
 FOLDER = Path(__file__).parent / "benchmarks"
 LONGBENCH_CHAT_CASES, LONGBENCH_RECORDS, ALPACA_EVAL_CASES, FACTSCORE_CASES = 12, 4, 16, 8
-LONGBENCH_V2_CASES = 6
+LONGBENCH_V2_CASES, INFINITEBENCH_ROWS = 6, 4
 LONGBENCH_TEMPLATES = {
     "multifieldqa_en": "{context}\n\n{input}",
     "hotpotqa": "{context}\n\n{input}",
@@ -48,6 +48,7 @@ def write_toy_data(folder: Path) -> None:
     _write_longbench(folder / "longbench")
     _write_longbench_official(folder / "longbench_official")
     _write_longbench_v2(folder / "longbench_v2")
+    _write_infinitebench(folder / "infinitebench")
     _write_alpaca_eval(folder / "alpaca_eval")
     _write_factscore(folder / "factscore")
 
@@ -133,11 +134,7 @@ def _write_longbench_v2(folder: Path) -> None:
         document = make_document(f"longbench-v2-{number}")
         rng = random.Random(f"longreward longbench-v2 {number}")
         fact = rng.choice(document.facts)
-        values = {fact.value}
-        while len(values) < len("ABCD"):
-            values.add(absent_value(rng, document, fact.relation))
-        choices = sorted(values)
-        rng.shuffle(choices)
+        choices = _value_choices(rng, document, fact)
         cases.append(
             {
                 "_id": str(number),
@@ -152,6 +149,35 @@ def _write_longbench_v2(folder: Path) -> None:
             }
         )
     _write_json(folder / "data.json", cases)
+
+
+def _value_choices(rng: random.Random, document: Document, fact: Fact) -> list[str]:
+    """Return the value of a fact and three that are in no sentence of the document."""
+    values = {fact.value}
+    while len(values) < len("ABCD"):
+        values.add(absent_value(rng, document, fact.relation))
+    choices = sorted(values)
+    rng.shuffle(choices)
+    return choices
+
+
+def _write_infinitebench(folder: Path) -> None:
+    """Write a hidden number, questions about a fact, and the same questions with choices."""
+    rows: dict[str, list[dict[str, Any]]] = {"passkey": [], "longbook_qa_eng": [], "longbook_choice_eng": []}
+    for number in range(INFINITEBENCH_ROWS):
+        document = make_document(f"infinitebench-{number}")
+        rng = random.Random(f"longreward infinitebench {number}")
+        fact, key = rng.choice(document.facts), str(rng.randint(10_000, 99_999))
+        paragraphs = document.text.split("\n\n")
+        paragraphs.insert(rng.randrange(len(paragraphs)), f"The pass key is {key}.")
+        row = {"id": number, "context": document.text, "input": format_question([fact]), "options": []}
+        hidden = {"context": "\n\n".join(paragraphs), "input": "What is the pass key?", "answer": [key]}
+        rows["passkey"].append(row | hidden)
+        rows["longbook_qa_eng"].append(row | {"answer": [fact.value]})
+        options = _value_choices(rng, document, fact)
+        rows["longbook_choice_eng"].append(row | {"answer": [fact.value], "options": options})
+    for task, task_rows in rows.items():
+        _write(folder / f"{task}.jsonl", "".join(map(to_line, task_rows)))
 
 
 def _number_paragraphs(texts: Sequence[str]) -> str:

@@ -78,6 +78,11 @@ def chinese_f1(answer: str, reference: str) -> float:
     return _overlap(_chinese_words(answer), _chinese_words(reference))
 
 
+def character_f1(answer: str, reference: str) -> float:
+    """Return the F1 of the characters without punctuation and blanks, as ∞Bench scores Chinese."""
+    return _overlap(_without_punctuation(answer), _without_punctuation(reference))
+
+
 def rouge_l(answer: str, reference: str) -> float:
     """Return ROUGE-L over sentences, which end at every full stop; 0 if either text has no sentence.
 
@@ -154,8 +159,11 @@ def _english_words(text: str) -> list[str]:
 
 def _chinese_words(text: str) -> list[str]:
     split = _jieba() or list
-    words = ("".join(word.lower().translate(_NO_PUNCTUATION).split()) for word in split(text))
-    return [word for word in words if word]
+    return [word for word in map(_without_punctuation, split(text)) if word]
+
+
+def _without_punctuation(text: str) -> str:
+    return "".join(text.lower().translate(_NO_PUNCTUATION).split())
 
 
 def _sentences(text: str) -> list[list[str]]:

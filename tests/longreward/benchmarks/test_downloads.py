@@ -84,7 +84,7 @@ def fetch_all(folder: Path, table: Path, **options: Any) -> dict[str, FetchResul
 def test_all_addresses_in_table_pinned() -> None:
     sources = read_sources()
     assert {source.benchmark for source in sources} == {
-        *("mt_bench", "longbench_chat", "longbench", "alpaca_eval", "ruler", "longbench_v2")
+        *("mt_bench", "longbench_chat", "longbench", "alpaca_eval", "ruler", "longbench_v2", "infinitebench")
     }
     for address in (address for source in sources for address in source.addresses):
         if not address.endswith("/SQuAD-explorer/dataset/dev-v2.0.json"):  # its publisher has no older versions

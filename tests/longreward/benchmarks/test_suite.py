@@ -17,6 +17,7 @@ def test_benchmarks_in_configured_order_with_builtin_data_by_default():
     benchmarks = open_benchmarks(config)
     names = [benchmark.name for benchmark in benchmarks]
     assert names == [
+        "infinitebench",
         "longbench_v2",
         "ruler",
         "factscore",
@@ -26,7 +27,7 @@ def test_benchmarks_in_configured_order_with_builtin_data_by_default():
         "longbench",
         "longbench_chat",
     ]
-    assert [len(benchmark.cases) for benchmark in benchmarks] == [6, 11, 8, 16, 16, 24, 12, 12]
+    assert [len(benchmark.cases) for benchmark in benchmarks] == [12, 6, 11, 8, 16, 16, 24, 12, 12]
     assert not any(benchmark.official for benchmark in benchmarks)
 
 
