@@ -82,7 +82,7 @@ def list_arms(short: tuple[str, ...] = ()) -> tuple[Arm, ...]:
 
 ARM_NAMES = tuple(arm.name for arm in list_arms())
 REAL_ARMS = (
-    Arm(GOLD, "best against worst by the gold facts, which no judge sees: an upper bound", ()),
+    Arm(GOLD, "best against worst by the gold facts, which no judge sees", ()),
     Arm(LONGREWARD, "the judge's four scores, best against worst", ()),
     Arm(CONTROL, "chance", ("pair.method=random",)),
     Arm(CONSENSUS, "most against least agreement with the other responses; no judge", ("pair.method=consensus",)),

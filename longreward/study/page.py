@@ -54,7 +54,7 @@ def render_page(results: StudyResults, *, preset: str | None = None) -> str:
     sections = [_intro(results), *(_means_table(results, decoding) for decoding in _decodings(results))]
     for title, comparisons in (
         ("LongReward against the others", [(LONGREWARD, other) for other in COMPARED_ARMS]),
-        ("The upper bound: pairs by gold facts", [(GOLD, SFT), (GOLD, CONTROL)]),
+        ("Pairs by gold facts", [(GOLD, SFT), (GOLD, CONTROL)]),
         ("The other methods against SFT", [(CONSENSUS, SFT), (CONTROL, SFT)]),
         ("Long and short preferences", [(MIXED, LONGREWARD), (MIXED, SHORT_ONLY), (SHORT_ONLY, SFT)]),
         ("What each part does: the arm minus LongReward", [(arm, LONGREWARD) for arm in ABLATIONS]),

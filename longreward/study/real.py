@@ -8,6 +8,7 @@ arm:
 
     results.md       tables with intervals over all seeds
     results.json     the same as data, with the statistics of pairs and trainings
+    study-….svg      differences from the SFT model, for each decoding
     seed-<n>/        the files of a seed (`seed_run.py`)
 
 If it is stopped, the same command continues. Several processes may run different seeds with the same `--out`, and once
@@ -31,7 +32,7 @@ from longreward.evaluation.measures import GoldMeasures, load_gold_measures
 from longreward.params import Params, preset_path, read_params
 from longreward.records import Example
 from longreward.study.arms import REAL_ARMS, SEEDED_SECTIONS, Arm
-from longreward.study.page import render_page
+from longreward.study.page import render_page, render_plots
 from longreward.study.results import RunResult, summarize_runs
 from longreward.study.seed_run import SeedRun, split_examples, write_split
 from longreward.utils.jsonl import open_atomic
@@ -103,6 +104,9 @@ def write_results(out: Path) -> None:
         json.dump({**summary.as_json(), "arms": details}, file, indent=1)
     with open_atomic(out / "results.md") as file:
         file.write(render_page(summary))
+    for name, figure in render_plots(summary).items():
+        with open_atomic(out / name) as file:
+            figure.savefig(file, format="svg")
 
 
 def _finished_arms(out: Path) -> Iterator[tuple[RunResult, Path]]:

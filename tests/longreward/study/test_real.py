@@ -80,6 +80,7 @@ def test_results_of_study(study: list[str]) -> None:
     assert pairs["gold"]["chosen/recall"] >= pairs["gold"]["rejected/recall"]
     assert "| gold − sft | greedy | recall |" in (out / "results.md").read_text(encoding="utf-8")
     assert not (out / "seed-0/gold/model").exists()
+    assert (out / "study-greedy.svg").read_text(encoding="utf-8").count("<svg") == 1
 
 
 def test_study_continues_after_kill(study: list[str]) -> None:
