@@ -8,6 +8,7 @@ left, which changes sums by about 1e-5: 3 of 1,000 responses of the tiny model t
 uncertain. The same batches always give the same samples.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,10 +16,13 @@ from typing import Protocol
 from pydantic import Field
 
 from longreward.config import Config
+from longreward.errors import PolicyError
 from longreward.models.config import OverWindow
 from longreward.models.generation import CacheMode, SamplingParams, generate, rng_stream
 from longreward.models.policy import Policy, PolicyTokenizer, fit_window, hash_ids
 from longreward.records import Example, Response
+
+log = logging.getLogger(__name__)
 
 # Batches are formed from this many prompts sorted by length, so that the prompts of a batch have similar lengths.
 BATCHES_PER_BLOCK = 8
@@ -132,10 +136,32 @@ def sample(
 def generate_batch(
     policy: Policy, prompts: Sequence[Sequence[int]], names: Sequence[str], config: SampleConfig
 ) -> list[list[list[int]]]:
-    """Return the ids of n responses to each prompt; `names` identify the prompts' random streams."""
+    """Return the ids of n responses to each prompt; `names` identify the prompts' random streams.
+
+    Halves the batch where the GPU's memory is too small for it; raises PolicyError where one prompt does not fit.
+    """
+    import torch
+
     streams = [rng_stream(config.seed, name, k, config.max_new_tokens) for name in names for k in range(config.n)]
     params = SamplingParams(config.temperature, top_p=config.top_p, n=config.n, cache=config.cache)
-    return generate(policy, prompts, streams, params)
+    try:
+        return generate(policy, prompts, streams, params)
+    except torch.OutOfMemoryError as error:
+        if len(prompts) == 1:
+            raise PolicyError(
+                f"{names[0]}: the GPU's memory is full with {len(prompts[0])} prompt tokens and {config.n} responses "
+                f"of up to {config.max_new_tokens} tokens; lower n or max_new_tokens, set cache: shared, or free the "
+                f"memory that other processes use ({str(error).splitlines()[0]})"
+            ) from error
+    # Outside of the except clause, whose traceback keeps the tensors of the failed batch alive.
+    log.warning("the GPU's memory is too small for %d prompts at once: halved; see prompts_per_batch", len(prompts))
+    torch.cuda.empty_cache()
+    half = len(prompts) // 2
+    return [
+        responses
+        for rows in (slice(half), slice(half, None))
+        for responses in generate_batch(policy, prompts[rows], names[rows], config)
+    ]
 
 
 def truncated_prompts(policy: PromptEncoder, examples: Iterable[Example], config: SampleConfig) -> list[str]:

@@ -226,6 +226,15 @@ def _loss_and_gradients(policy: Policy, folder: Path, *, share: bool) -> dict[st
     }
 
 
+def test_half_precision_shares_prompt_cache(model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from longreward.models.shared_cache import unsupported_reason
+
+    assert unsupported_reason(AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16).eval()) is None
+
+
 def test_gguf_file_as_fine_tuned_model(model_path: Callable[[str], Path], model: Path, tmp_path: Path) -> None:
     import torch
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from longreward.errors import PolicyError
+from longreward.models import generation, sampling
 from longreward.models.config import PolicyConfig
 from longreward.models.generation import rng_stream, sample_token
 from longreward.models.policy import load_policy
@@ -93,6 +94,29 @@ def test_progress_counts_prompts(policy):
     config = SETTINGS.model_copy(update={"prompts_per_batch": 3})
     list(sample(policy, EXAMPLES, config, progress=progress.append))
     assert progress == [3, 4]
+
+
+def test_batches_that_exceed_gpu_memory_are_halved(policy, monkeypatch, caplog):
+    examples = [Example(id=f"e{n}", document_id="d", context="the town is north .", query="who ?") for n in range(7)]
+    config = SampleConfig(n=2, max_new_tokens=4, prompts_per_batch=7)
+    expected = texts(sample(policy, examples, config))
+    sizes, capacity = [], 2
+
+    def generate_within_memory(policy, prompts, *rest):
+        sizes.append(len(prompts))
+        if len(prompts) > capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 482.00 MiB.\nSee the manual")
+        return generation.generate(policy, prompts, *rest)
+
+    monkeypatch.setattr(sampling, "generate", generate_within_memory)
+    assert texts(sample(policy, examples, config)) == expected
+    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+    assert "too small for 7 prompts at once" in caplog.text
+    capacity = 0
+    with pytest.raises(
+        PolicyError, match=r"e0: the GPU's memory is full with \d+ prompt tokens and 2 responses of up to 4"
+    ):
+        list(sample(policy, examples[:1], config))
 
 
 def test_prompt_over_window_rejected_before_sampling(policy):
