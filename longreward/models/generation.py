@@ -10,7 +10,7 @@ changes sums by about 1e-5 because they are added in another order.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,11 +119,11 @@ def _generate_batch(
     import torch
 
     from longreward.models.kv_cache import ReplicatedCache, prefill
-    from longreward.models.shared_cache import SharedPrefixCache
+    from longreward.models.shared_cache import SharedPrefixCache, shared_attention
 
     state = prefill(policy.model, prompts, pad_id=policy.encoder.end_ids[0], device=policy.device)
-    cache_class = SharedPrefixCache if _uses_shared_cache(policy, state, params) else ReplicatedCache
-    cache = cache_class(policy.model, state, params.n)
+    shared = _uses_shared_cache(policy, state, params)
+    cache = (SharedPrefixCache if shared else ReplicatedCache)(policy.model, state, params.n)
     end_ids = torch.tensor(policy.encoder.end_ids, device=policy.device)
     limit_of_row = torch.tensor(limits, device=policy.device).repeat_interleave(params.n)
     # -1 marks positions after the end of a response.
@@ -131,16 +131,17 @@ def _generate_batch(
     logits = state.logits.repeat_interleave(params.n, dim=0)
     rows = torch.arange(len(draws), device=policy.device)  # responses that are still in the batch
     running = torch.ones_like(rows, dtype=torch.bool)
-    for step in range(draws.shape[1]):
-        tokens = sample_token(logits, draws[rows, step], temperature=params.temperature, top_p=params.top_p)
-        generated[rows, step] = torch.where(running, tokens, -1)
-        running = running & ~torch.isin(tokens, end_ids) & (limit_of_row[rows] > step + 1)
-        running_count = int(running.sum())
-        if running_count == 0 or stopped():
-            break
-        if running_count <= RUNNING_SHARE * len(rows) and cache.select_rows(kept := running.nonzero().squeeze(1)):
-            rows, tokens, running = rows[kept], tokens[kept], running[kept]
-        logits = cache.next_logits(tokens)
+    with shared_attention(policy.model) if shared else nullcontext():
+        for step in range(draws.shape[1]):
+            tokens = sample_token(logits, draws[rows, step], temperature=params.temperature, top_p=params.top_p)
+            generated[rows, step] = torch.where(running, tokens, -1)
+            running = running & ~torch.isin(tokens, end_ids) & (limit_of_row[rows] > step + 1)
+            running_count = int(running.sum())
+            if running_count == 0 or stopped():
+                break
+            if running_count <= RUNNING_SHARE * len(rows) and cache.select_rows(kept := running.nonzero().squeeze(1)):
+                rows, tokens, running = rows[kept], tokens[kept], running[kept]
+            logits = cache.next_logits(tokens)
     return [[token for token in row if token >= 0] for row in generated.tolist()]
 
 

@@ -11,6 +11,8 @@ copies would take 80 GB.
 Imports torch and transformers at the top, so import it only where a model is used.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -40,6 +42,22 @@ class SharedCacheError(PolicyError):
     """A model cannot share a prompt's cache."""
 
 
+@contextmanager
+def shared_attention(model: Any) -> Iterator[None]:
+    """Let `model` compute with shared caches in the block.
+
+    Once per generation, not per token: transformers visits every module, which takes 1.7 ms with 32 layers.
+    """
+    if ATTENTION not in ALL_ATTENTION_FUNCTIONS:
+        AttentionInterface.register(ATTENTION, shared_cache_attention)
+    attention = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(attention)
+
+
 class SharedPrefixCache:
     """The prompts' caches once, and the responses' own tokens as rows of a batch, in the order of the prompts."""
 
@@ -60,21 +78,17 @@ class SharedPrefixCache:
     def next_logits(self, tokens: Tensor) -> Tensor:
         """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary].
 
-        Raises SharedCacheError if the model's attention needs what this one does not compute.
+        Raises SharedCacheError outside of `shared_attention`, or if the model's attention needs what this one does not
+        compute.
         """
-        if ATTENTION not in ALL_ATTENTION_FUNCTIONS:
-            AttentionInterface.register(ATTENTION, shared_cache_attention)
-        attention = self.model.config._attn_implementation
-        self.model.set_attn_implementation(ATTENTION)
-        try:
-            output = self.model(
-                input_ids=tokens[:, None],
-                position_ids=self.positions,
-                past_key_values=self.cache,
-                shared_prompts=self,
-            )
-        finally:
-            self.model.set_attn_implementation(attention)
+        if self.model.config._attn_implementation != ATTENTION:  # another attention would ignore the prompts
+            raise SharedCacheError("a shared cache is used outside of shared_attention()")
+        output = self.model(
+            input_ids=tokens[:, None],
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            shared_prompts=self,
+        )
         self.positions = self.positions + 1
         logits: Tensor = output.logits[:, -1]
         return logits
@@ -188,8 +202,9 @@ def _find_reason(model: Any) -> str:
         for cache_class in (ReplicatedCache, SharedPrefixCache):
             state = prefill(model, [prompt], pad_id=0, device=device)
             cache = cache_class(model, state, len(tokens))
-            cache.next_logits(tokens)
-            logits.append(cache.next_logits(tokens.flip(0)).float())
+            with shared_attention(model) if cache_class is SharedPrefixCache else nullcontext():
+                cache.next_logits(tokens)
+                logits.append(cache.next_logits(tokens.flip(0)).float())
     except SharedCacheError as error:
         return str(error)
     except Exception as error:  # of a model's own code or a GPU without float32 products of 16-bit numbers (bmm)

@@ -17,7 +17,7 @@ from transformers import (
 
 from longreward.models import shared_cache
 from longreward.models.kv_cache import ReplicatedCache, prefill
-from longreward.models.shared_cache import SharedPrefixCache, unsupported_reason
+from longreward.models.shared_cache import SharedCacheError, SharedPrefixCache, shared_attention, unsupported_reason
 
 SIZES = {**TINY_SIZES, "vocab_size": 60, "max_position_embeddings": 256, "pad_token_id": 0}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -53,7 +53,11 @@ def test_logits_equal_those_of_replicated_caches_while_rows_leave(kind, attentio
             rows = len(kept)
         tokens = torch.randint(4, 60, (rows,), generator=generator)
         expected = replicated.next_logits(tokens)
-        assert torch.allclose(shared.next_logits(tokens), expected, atol=1e-4 * float(expected.abs().max()))
+        with pytest.raises(SharedCacheError, match="outside of shared_attention"):
+            shared.next_logits(tokens)
+        with shared_attention(model):
+            logits = shared.next_logits(tokens)
+        assert torch.allclose(logits, expected, atol=1e-4 * float(expected.abs().max()))
     assert model.config._attn_implementation == attention
 
 
