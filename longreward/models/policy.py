@@ -32,6 +32,7 @@ from longreward.models.config import OverWindow, PolicyConfig, read_chat_templat
 from longreward.models.gguf import dequantize_kwargs, is_gguf, unquantized
 from longreward.models.model_ref import pretrained_kwargs, write_pointer
 from longreward.utils.language import HAN_RANGE
+from longreward.utils.memory_allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -197,6 +198,8 @@ def load_policy(config: PolicyConfig, path: str | Path, *, training: bool = Fals
         raise PolicyError(f"{path}: its config states no maximum length; set policy.window")
     # accelerate's launcher gives each process a part of the model, which may not fit on one GPU as a whole.
     sharded = any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+    if device.type == "cpu":
+        keep_freed_memory()
     if config.device_map is not None:
         # Inputs go to the first GPU of the map, or to the CPU if it uses none.
         gpus = [part for part in getattr(model, "hf_device_map", {}).values() if part not in ("cpu", "disk")]

@@ -147,8 +147,7 @@ def estimate_training(
     memory = estimate_memory(
         shape,
         tokens=tokens,
-        # Off CUDA, TRL's LM head scores whole rows unless prefix sharing leaves it the responses only.
-        scored=sum(answers[: settings.micro_batch]) if device.cuda or share else tokens,
+        scored=sum(answers[: settings.micro_batch]),
         # On a CPU the training measures the model; until then float32, which needs more memory.
         bf16=device.cuda if settings.bf16 == "auto" else settings.bf16,
         cuda=device.cuda,

@@ -69,7 +69,7 @@ tokens = PROMPT + CHOSEN + REJECTED if share else 2 * (PROMPT + CHOSEN)
 memory = estimate_memory(
     shape,
     tokens=tokens,
-    scored=CHOSEN + REJECTED if share else tokens,  # as on any device but CUDA
+    scored=CHOSEN + REJECTED,
     bf16=config.bf16,
     cuda=False,
     checkpointing=config.gradient_checkpointing,

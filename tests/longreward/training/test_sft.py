@@ -1,16 +1,18 @@
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_sizes import FAST_TRAINING
+from trl.trainer import utils as trl_utils
 
 from longreward.errors import ConfigError, DataError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig, sample
 from longreward.records import Example
+from longreward.training import trainers
 from longreward.training.config import LoraSettings
 from longreward.training.sft import SftConfig, train_sft
 
@@ -230,3 +232,26 @@ def test_update_with_learning_rate_of_zero_reported(training, caplog) -> None:
 def test_warmup_as_long_as_training_reported(training, caplog) -> None:
     training.run(settings(max_steps=2, warmup=2, scheduler="linear"))
     assert "sft.warmup (2) warms up over 2 of 2 updates: the learning rate never reaches its peak" in caplog.text
+
+
+def test_logits_are_computed_at_answers_only_with_same_losses(training, tmp_path, monkeypatch):
+    scored = []
+
+    class Spy(trl_utils._ChunkedLogProbFunction):
+        @staticmethod
+        def forward(ctx, hidden, *args):
+            scored.append(len(hidden))
+            return original(ctx, hidden, *args)
+
+    original = trl_utils._ChunkedLogProbFunction.forward
+    monkeypatch.setattr(trl_utils, "_ChunkedLogProbFunction", Spy)
+    training.run(settings(max_steps=3))
+    policy = load_policy(PolicyConfig(base_model=str(training.base)), training.base)
+    answers = sum(len(policy.encoder.completion_ids(row["answer"])) for row in ROWS)
+    assert sum(scored[:2]) == answers  # an update: two micro batches
+    # Without the block TRL scores every position again: nothing of it stays in the process.
+    monkeypatch.setattr(trainers, "_score_answers_only", nullcontext)
+    unmodified = Trained(tmp_path / "unmodified", training.base, training.data)
+    unmodified.run(settings(max_steps=3))
+    assert sum(scored[-2:]) > 2 * answers
+    assert training.losses == [(step, pytest.approx(loss, rel=1e-4)) for step, loss in unmodified.losses]
