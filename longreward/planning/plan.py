@@ -10,7 +10,7 @@ from typing import Any, Literal
 from longreward.evaluation.comparison import decodings
 from longreward.pairs.config import SelectionConfig
 from longreward.params import Params
-from longreward.planning.estimate import ScoringItem, StagePlan, plan_scoring
+from longreward.planning.estimate import FIRST_TOKEN_S, TOKENS_PER_SECOND, ScoringItem, StagePlan, plan_scoring
 from longreward.planning.workload import Workload, mean_length, workload_for_split, workload_from_files
 from longreward.reward import Scorer, open_scorer
 
@@ -193,6 +193,12 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
     if params.score.strategy == "adaptive":
         yield "with score.strategy adaptive, the expected value is that of full, and low that of two responses a prompt"
     judges = [judge for judge, _ in params.judge.judges()]
+    if live := [judge for judge in judges if judge.mode == "live" and judge.kind != "offline"]:
+        requests = ", ".join(dict.fromkeys(str(judge.max_concurrency) for judge in live))
+        yield (
+            f"the time assumes {requests} requests at once (judge.max_concurrency), {FIRST_TOKEN_S:g} s to the first "
+            f"token of each reply and {TOKENS_PER_SECOND:g} tokens/s after it; a server with fewer slots takes longer"
+        )
     if any(judge.mode != "live" for judge in judges):
         yield "judge.mode is batch: money at batch prices, time as long as a provider may take for two rounds"
     unpriced = [judge.model or judge.kind for judge in judges if params.prices.price_for(judge) is None]

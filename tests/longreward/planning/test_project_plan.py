@@ -33,6 +33,15 @@ async def test_pairwise_comparisons_counted(project: Path) -> None:
     assert not [note for note in other.notes if note.startswith("pair:")]
 
 
+async def test_note_on_assumed_speed_of_a_server(project: Path) -> None:
+    server = ["judge.kind=http", "judge.base_url=http://127.0.0.1:1/v1", "judge.model=m", "judge.max_concurrency=4"]
+    plan = await plan_project(read_params(None, server), ledger=None, root=project, stages=("score",))
+    [note] = [note for note in plan.notes if note.startswith("the time assumes")]
+    assert "4 requests at once (judge.max_concurrency), 1 s to the first token of each reply and 50 tokens/s" in note
+    offline = await plan_project(params("longreward"), ledger=None, root=project, stages=("score",))
+    assert not [note for note in offline.notes if note.startswith("the time assumes")]
+
+
 def test_unknown_selection_is_config_error() -> None:
     with pytest.raises(ConfigError, match="best_second"):
         read_params(None, ["pair.method=random", "pair.selection=best_second"])
