@@ -67,10 +67,14 @@ def _report_if_up_to_date(requested: list[str]) -> bool:
 
 def _run_pipeline(options: argparse.Namespace) -> NoReturn:
     from longreward.params import preset_path
+    from longreward.tasks.dvc_files import check_inputs
     from longreward.tasks.experiments import Settings
 
     # Before Prefect is imported and its server starts, which takes seconds.
-    Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides)).check()
+    settings = Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides))
+    settings.check()
+    if not settings:  # the private copy of an experiment has its own outputs
+        check_inputs(options.stages)
     from longreward.flows.pipeline import shell_pipeline
     from longreward.tasks.flow_runner import final_state, run_as_program
 

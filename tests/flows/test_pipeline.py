@@ -160,6 +160,8 @@ def test_missing_input_of_requested_stage(project: ToyProject) -> None:
     assert code == 1
     assert "stage pair needs data/prepared, an output of prepare, which is missing" in output
     assert "--stages prepare pair" in output
+    assert "waits for the Prefect server" not in output  # reported before it is started
+    assert "starts;" not in output
 
 
 @pytest.mark.slow
