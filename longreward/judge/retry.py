@@ -9,6 +9,7 @@ still replies to other requests, at least to a tiny probe: then RequestFailed en
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 
@@ -17,6 +18,8 @@ from longreward.errors import JudgeError, RequestFailed, TransientFailure
 from longreward.judge.budget import Account
 from longreward.judge.config import JudgeConfig
 from longreward.judge.rate_limiter import RateLimiter
+
+log = logging.getLogger(__name__)
 
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 8.0  # as in the `openai` library
 # A server that is busy, and replies to others, may turn a request away this many times `max_retries`.
@@ -45,6 +48,7 @@ class RetryingClient:
         self._config = config
         self._account = account
         self._replies = 0
+        self._warned = False
 
     async def complete(
         self, request: ChatRequest, *, temperature: float, is_recorded: Callable[[], bool] = lambda: False
@@ -100,6 +104,7 @@ class RetryingClient:
                     self.counts["disconnects"] += failure.disconnected
                     if failure.is_overload:
                         self.limiter.record_overload(call, failure.retry_after_s, timed_out=failure.timed_out)
+                        self._warn_of_overload(error)
                     if failure.timed_out:
                         # Many servers continue to work on a request whose client has gone. So the call keeps its slot
                         # for about the time of a reply; otherwise its retry would exceed what the server can handle.
@@ -109,6 +114,14 @@ class RetryingClient:
             self._replies += 1
             self.limiter.record_success(call)
             return reply
+
+    def _warn_of_overload(self, error: JudgeError) -> None:
+        """Warn at the first sign: while requests time out, a stage may show no progress for many minutes."""
+        if self._warned or (error.transient is not None and error.transient.throttled):
+            return  # a provider that limits the rate is usual, and says when to come back
+        self._warned = True
+        limit = self.limiter.concurrency_limit
+        log.warning("%s. It is sent again; requests at once: %d of %d", error, limit, self._config.max_concurrency)
 
     async def _replies_to_probe(self) -> bool:
         try:

@@ -122,6 +122,14 @@ def test_timeouts_lower_concurrency_until_server_can_follow(ignores_disconnects:
     assert metrics["concurrency"] < 24
 
 
+def test_first_timeout_of_a_run_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """32 requests at 4 slots of 10 s: at 60 s 20 have their reply, and the others time out together."""
+    server = SlotServer(4, work_s=10, timeout_s=60, ignores_disconnects=True)
+    assert run_all(server, 104)["timeouts"] > 1
+    (record,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert record.getMessage() == "simulated. It is sent again; requests at once: 16 of 32"
+
+
 def test_throughput_of_slow_server_measured_at_first_timeouts() -> None:
     """Six replies arrive within the 60 s after which the first call times out: six stay in flight from then on."""
     server = SlotServer(1, work_s=10, timeout_s=60, ignores_disconnects=True)
