@@ -47,7 +47,7 @@ class FinalState:
             except httpx.HTTPError as error:
                 if self.state is None:  # the flow itself did not end
                     raise
-                log.warning("Prefect's server was not told that the run ended (%s): there it seems to run", error)
+                log.warning("the end of the run could not be recorded in Prefect, where it seems to run: %s", error)
                 return self.state
 
     async def record(self, state: State[Any]) -> State[Any]:

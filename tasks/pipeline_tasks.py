@@ -190,7 +190,7 @@ async def _close_stage_runs(task_run_id: UUID, state: State[Any] | None) -> None
         async with get_client() as client:
             await close_flow_runs(client, await child_flow_runs(client, [task_run_id]), state)
     except httpx.HTTPError as error:
-        log.warning("Prefect's server was not told that the stage has ended: %s", error)
+        log.warning("the end of the stage could not be recorded in Prefect: %s", error)
 
 
 async def show_waiting(holder: str | None) -> None:

@@ -20,6 +20,7 @@ QUIET_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers too: "Loading weights", "Writing model shards"
     "HF_HUB_VERBOSITY": "error",
     "MLFLOW_CONFIGURE_LOGGING": "false",  # MLflow's own handler: its messages go to the root logger instead
+    "TQDM_DISABLE": "1",  # transformers reads GGUF files with a bar that its own switch leaves on
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
