@@ -54,6 +54,8 @@ RUNTIME_SETTINGS: Mapping[str, frozenset[str]] = {
     "benchmark": frozenset(("budget",)),
 }
 
+PARAMS = Path("params.yaml")
+
 
 class WorkersConfig(Config):
     """Where the shards of `sample` and `score` run: in the stage's process or on Dask workers. It changes no record."""
@@ -152,7 +154,7 @@ class Params(Config):
         return self
 
 
-def read_params(path: Path | None = Path("params.yaml"), overrides: Sequence[str] = ()) -> Params:
+def read_params(path: Path | None = PARAMS, overrides: Sequence[str] = ()) -> Params:
     """Read the settings of a file, with `overrides` of the form "section.key=value" (values are YAML) applied.
 
     Without a path, the settings are the defaults, which are the paper's values. Raises ConfigError that names the file,
@@ -197,7 +199,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+        advice = "; run this in the project's folder" if path == PARAMS and not path.exists() else ""
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}{advice}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):

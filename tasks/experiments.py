@@ -24,13 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from longreward.errors import ConfigError, StateError
-from longreward.params import Params, read_params, set_override
+from longreward.params import PARAMS, Params, read_params, set_override
 from longreward.tasks import dvc_command
 from longreward.tasks.dvc_files import RAW
 from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
 from longreward.tasks.tracking.store import pin_locations
-
-PARAMS = Path("params.yaml")
 
 log = logging.getLogger(__name__)
 

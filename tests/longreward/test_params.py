@@ -37,6 +37,14 @@ def test_unknown_section_suggests_nearest(tmp_path: Path) -> None:
         read_params(tmp_path / "params.yaml")
 
 
+def test_missing_file_outside_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^params\.yaml cannot be read: .*; run this in the project's folder$"):
+        read_params()
+    with pytest.raises(ConfigError, match=r"other\.yaml cannot be read: No such file or directory$"):
+        read_params(Path("other.yaml"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("a: [", "is not YAML"), ("just words", "no sections"), ("", "no sections")]
 )
