@@ -211,6 +211,10 @@ class Attempts(Generic[T]):
         advice = f"raise judge.thinking_tokens, which is {self._config.thinking_tokens:,}"
         if reply.finish_reason == "length" and not text:
             return f"the answer is empty: all tokens went into thinking (cut at {max_tokens:,} tokens); {advice}"
+        tokens = reply.usage.completion_tokens
+        if reply.finish_reason == "length" and 0 < tokens < max_tokens:
+            advice = "the server's context window is full, or it has a lower limit of its own"
+            return f"the answer was cut after {tokens:,} of at most {max_tokens:,} tokens ({advice}): …{end}"
         if reply.finish_reason == "length":
             if not has_reasoning(reply):
                 advice = "judge.max_reply_tokens is the largest limit that is tried"

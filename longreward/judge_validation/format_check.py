@@ -78,7 +78,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
             if verdict.score is None and verdict.reason != NO_STATEMENT:
                 problem, replied = verdict.reason, verdict.calls > 0
         except TimeoutError:
-            problem, timed_out, replied = f"no reply to its prompts within {limit_s:g} s", True, False
+            problem, timed_out, replied = f"no verdict within {limit_s:g} s, the limit of this check", True, False
         except JudgeError as error:
             problem, replied = str(error), False
             timed_out = error.transient is not None and error.transient.timed_out

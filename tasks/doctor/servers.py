@@ -68,7 +68,7 @@ async def _check_judge_prompts(params: Params) -> list[Finding]:
     for check in report.unreadable:
         message = f"{check.dimension}, {check.judge}: {check.problem}"
         if check.timed_out:
-            advice = "raise judge.timeout_s, lower judge.max_concurrency, or use a faster server"
+            advice = "lower judge.max_concurrency or use a faster server; otherwise expect a slow run"
             findings.append(note("judge prompts", message, advice))
         elif not check.replied:
             advice = "the server replies to a small request but not to this prompt: correct what the message names"

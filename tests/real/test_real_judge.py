@@ -138,7 +138,7 @@ async def test_reasons_of_unscored_replies(judge_url: str) -> None:
         cut = await judge.query(rating, parse_rating)
         too_long = await judge.query(long, lambda text: text)
     assert cut.value is None
-    assert "the answer was cut at the token limit" in (cut.reason or "")
+    assert "the answer was cut after 2 of at most " in (cut.reason or "")
     assert too_long.value is None
     assert "3072 tokens" in (too_long.reason or "").replace(",", "")
     assert "lower score.extraction_chunk_tokens, or give the server a larger context window" in (too_long.reason or "")

@@ -377,6 +377,17 @@ async def test_after_refused_limit_previous_limit_is_used(tmp_path: Path, refusa
     assert (len(partial.value or ()), partial.truncated) == (6, True)
 
 
+async def test_reply_cut_by_context_window_is_not_blamed_on_token_limit() -> None:
+    class FullWindow(TruncatingModel):
+        async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
+            await super().complete(request, temperature=temperature)
+            return ChatReply(self.text[:200], "length", usage=TokenUsage(400, 200))
+
+    reply = await query_list(FullWindow(), max_attempts=1)
+    assert reply.value is None
+    assert "cut after 200 of at most 300 tokens (the server's context window is full" in (reply.reason or "")
+
+
 async def test_limit_in_extra_body_not_raised() -> None:
     model = TruncatingModel()
     await query_list(model, extra_body={"max_tokens": 300}, max_attempts=2)

@@ -87,7 +87,7 @@ async def test_slow_judge_is_note(serve_chat: Any, monkeypatch: pytest.MonkeyPat
     with serve_chat(respond(lambda prompt, reply: reply)) as server:
         result = by_level(await check_judge(Params(judge={"kind": "http", "base_url": server.url, "model": "m"})))
     assert Level.FAILURE not in result
-    assert len([line for line in result[Level.NOTE] if "no reply to its prompts within 0 s" in line]) == 4
+    assert len([line for line in result[Level.NOTE] if "no verdict within 0 s, the limit of this check" in line]) == 4
 
 
 async def test_unreachable_server_gets_no_prompts() -> None:
