@@ -12,7 +12,7 @@ import re
 import string
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from longreward.benchmarks.ruler.tasks import FAMILIES, MAX_NEW_TOKENS, NIAH, NeedleType, Niah, TaskName
 from longreward.benchmarks.ruler.texts import Question, RulerTexts, Template
@@ -65,7 +65,7 @@ class CaseGenerator:
     def case(self, task: TaskName, length: int, number: int) -> RulerCase:
         """Return a case. Raises DataError if its references cannot be generated."""
         case = RulerCase(task, length, number, ())
-        return RulerCase(task, length, number, self.sample(case, self.minimum_size(case)).references)
+        return replace(case, references=self.sample(case, self.minimum_size(case)).references)
 
     def minimum_size(self, case: RulerCase) -> int:
         """Return the smallest size of a case."""
@@ -122,27 +122,20 @@ class CaseGenerator:
             sentences = [self.texts.noise] * size
             if niah.haystack == "needle":
                 sentences = [needle(draw(niah.key), draw(niah.value)) for _ in range(size)]
-            for index, text in zip(sorted(rng.sample(range(size), len(needles)), reverse=True), needles, strict=True):
-                sentences.insert(index, text)
+            _insert(sentences, rng.sample(range(size), len(needles)), needles)
             context = "\n".join(sentences)
+        references = [value for query in queries for value in values[query]]
         template, kind = self.texts.templates["niah"], str(niah.value)
-        if niah.queries * niah.values == 1:
+        if len(references) == 1:
             template, kind = Template(_singular(template.prompt), _singular(template.answer_prefix)), kind[:-1]
-        slots = {"type_needle_v": kind, "query": _enumerate(queries)}
-        return Sample(
-            template.prompt.format(**slots, context=context),
-            template.answer_prefix.format(**slots),
-            tuple(value for query in queries for value in values[query]),
-        )
+        return _fill(template, references, context=context, query=_enumerate(queries), type_needle_v=kind)
 
     def _hide_in_essays(self, rng: random.Random, needles: Sequence[str], size: int) -> str:
         """Return `size` words of the essays, repeated if necessary, with the needles between sentences."""
         words = self.texts.essay_words
         repeated = words * -(-size // len(words))
         sentences = _SENTENCE_END.split(" ".join(repeated[:size]))
-        positions = sorted(len(sentences) * depth // 100 for depth in rng.sample(DEPTHS, len(needles)))
-        for position, needle in zip(reversed(positions), needles, strict=True):
-            sentences.insert(position, needle)
+        _insert(sentences, [len(sentences) * depth // 100 for depth in rng.sample(DEPTHS, len(needles))], needles)
         return " ".join(sentences)
 
     def _variable_tracking(self, rng: random.Random, size: int) -> Sample:
@@ -160,16 +153,9 @@ class CaseGenerator:
         assignments = [f"VAR {variables[0]} = {value}"]
         assignments += [f"VAR {after} = VAR {before} " for before, after in itertools.pairwise(variables)]
         sentences = [self.texts.noise] * size
-        positions = sorted(rng.sample(range(size), len(assignments)))
-        for shift, (position, assignment) in enumerate(zip(positions, assignments, strict=True)):
-            sentences.insert(position + shift, assignment)
-        template = self.texts.templates["variable_tracking"]
-        slots = {"query": value, "num_v": HOPS + 1}
-        return Sample(
-            template.prompt.format(**slots, context="\n".join(sentences)),
-            template.answer_prefix.format(**slots),
-            tuple(variables),
-        )
+        _insert(sentences, rng.sample(range(size), len(assignments)), assignments[::-1])
+        template, context = self.texts.templates["variable_tracking"], "\n".join(sentences)
+        return _fill(template, variables, context=context, query=value, num_v=HOPS + 1)
 
     def _common_words(self, rng: random.Random, size: int, length: int) -> Sample:
         # The example's list has 20 or 40 distinct words.
@@ -189,8 +175,7 @@ class CaseGenerator:
         others = [word for word in rng.sample(words, size) if word not in common][: size - COMMON_WORDS]
         listed = common * common_repeats + others * uncommon_repeats
         rng.shuffle(listed)
-        template = self.texts.templates["common_words_extraction"]
-        return Sample(template.prompt.format(context=_number(listed), query=""), template.answer_prefix, tuple(common))
+        return _fill(self.texts.templates["common_words_extraction"], common, context=_number(listed), query="")
 
     def _frequent_words(self, rng: random.Random, size: int, length: int) -> Sample:
         """Return a question about words whose frequencies fall with the square of their rank; the first is noise."""
@@ -203,9 +188,8 @@ class CaseGenerator:
         ranked = ["...", *vocabulary][:size_of_vocabulary]
         words = [word for rank, word in enumerate(ranked, start=1) for _ in range(int(size / rank**2 / ZETA_2))]
         rng.shuffle(words)
-        template = self.texts.templates["freq_words_extraction"]
-        references = tuple(ranked[1 : FWE_TOP + 1])
-        return Sample(template.prompt.format(context=" ".join(words), query=""), template.answer_prefix, references)
+        template, references = self.texts.templates["freq_words_extraction"], ranked[1 : FWE_TOP + 1]
+        return _fill(template, references, context=" ".join(words), query="")
 
     def _qa(self, rng: random.Random, case: RulerCase, size: int) -> Sample:
         question, documents = self._question(case), self.texts.qa[case.task].documents
@@ -220,18 +204,23 @@ class CaseGenerator:
         shown += rng.sample(others, size - len(shown))
         rng.shuffle(shown)
         context = "\n\n".join(f"Document {n}:\n{documents[index]}" for n, index in enumerate(shown, start=1))
-        template = self.texts.templates["qa"]
-        return Sample(
-            template.prompt.format(context=context, query=question.query),
-            template.answer_prefix,
-            question.references,
-        )
+        return _fill(self.texts.templates["qa"], question.references, context=context, query=question.query)
 
     def _question(self, case: RulerCase) -> Question:
         questions = self.texts.qa[case.task].questions
         if case.number > len(questions):
             raise DataError(f"benchmark.ruler.cases: {case.task} has only {len(questions):,} questions")
         return questions[case.number - 1]
+
+
+def _fill(template: Template, references: Sequence[str], **slots: object) -> Sample:
+    return Sample(template.prompt.format(**slots), template.answer_prefix.format(**slots), tuple(references))
+
+
+def _insert(sentences: list[str], positions: Sequence[int], texts: Sequence[str]) -> None:
+    """Insert the texts before the sentences at these positions, the first text at the last position."""
+    for position, text in zip(sorted(positions, reverse=True), texts, strict=True):
+        sentences.insert(position, text)
 
 
 def _number(words: Sequence[str]) -> str:

@@ -12,11 +12,10 @@ A built-in text replaces each missing file, so that scores are not comparable to
 no replacement.
 """
 
-import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from longreward.benchmarks.published_formats import read_constant, read_json, read_text
 from longreward.benchmarks.ruler.tasks import Family, TaskName
@@ -114,46 +113,45 @@ def read_texts(files: Mapping[str, Path]) -> RulerTexts:
 
     Raises DataError for a malformed file.
     """
-    templates, code, essays = files.get("constants"), files.get("niah"), files.get("PaulGrahamEssays")
-    more_words = files.get("english_words")
-    nouns = _read_words(files.get("nounlist")) or word_lists.THINGS
-    adjectives = _read_words(files.get("adjectivelist")) or word_lists.ADJECTIVES
-    verbs = _read_words(files.get("verblist"))
-    qa: dict[TaskName, QaSet] = {}
-    if "squad" in files:
-        qa["qa_1"] = _read(files["squad"], _parse_squad)
-    if "hotpotqa" in files:
-        qa["qa_2"] = _read(files["hotpotqa"], _parse_hotpotqa)
+
+    def read(name: str, parse: Callable[[Path], T], default: T) -> T:
+        if name not in files:
+            return default
+        try:
+            return parse(files[name])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{files[name]} does not have the published format ({type(error).__name__}: {error}); fetch it again"
+            ) from error
+
+    nouns = read("nounlist", _read_words, word_lists.THINGS)
+    adjectives = read("adjectivelist", _read_words, word_lists.ADJECTIVES)
+    verbs = read("verblist", _read_words, BUILTIN_NAMES)
+    qa: dict[TaskName, QaSet | None] = {
+        "qa_1": read("squad", _read_squad, None),
+        "qa_2": read("hotpotqa", _read_hotpotqa, None),
+    }
     return RulerTexts(
-        templates=_read_templates(templates) if templates else TEMPLATES,
-        needle=read_constant(code, "needle", str) if code else NEEDLE,
-        noise=read_constant(code, "haystack", str) if code else NOISE,
-        essay_words=_read(essays, lambda rows: tuple(rows["text"].split())) if essays else _builtin_essays(),
+        templates=read("constants", _read_templates, TEMPLATES),
+        needle=read("niah", lambda path: read_constant(path, "needle", str), NEEDLE),
+        noise=read("niah", lambda path: read_constant(path, "haystack", str), NOISE),
+        essay_words=read("PaulGrahamEssays", lambda path: tuple(read_json(path)["text"].split()), _builtin_essays()),
         adjectives=adjectives,
         nouns=nouns,
-        words=tuple(sorted({*nouns, *adjectives, *(verbs or BUILTIN_NAMES)})),
-        more_words=_read(more_words, lambda rows: tuple(rows.values())) if more_words else _pseudo_words(),
-        qa=qa,
+        words=tuple(sorted({*nouns, *adjectives, *verbs})),
+        more_words=read("english_words", lambda path: tuple(read_json(path).values()), _pseudo_words()),
+        qa={task: qa_set for task, qa_set in qa.items() if qa_set is not None},
         official={*files} >= PUBLISHED,
     )
 
 
-def _read_templates(path: Path) -> dict[Family, Template]:
-    """Parse the dictionary TASKS of RULER's constants.py."""
-    try:
-        body = ast.parse(read_text(path)).body
-        assignments = (node for node in body if isinstance(node, ast.Assign))
-        tasks = next(ast.literal_eval(node.value) for node in assignments if ast.unparse(node.targets[0]) == "TASKS")
-        return {family: Template(tasks[family]["template"], tasks[family]["answer_prefix"]) for family in TEMPLATES}
-    except (StopIteration, SyntaxError, ValueError, LookupError, TypeError) as error:
-        raise DataError(
-            f"{path} has no dictionary TASKS with a template and an answer_prefix of {', '.join(TEMPLATES)} "
-            f"({type(error).__name__}: {error}); fetch the file again"
-        ) from error
+def _read_templates(path: Path) -> Mapping[Family, Template]:
+    tasks = read_constant(path, "TASKS", dict)
+    return {family: Template(tasks[family]["template"], tasks[family]["answer_prefix"]) for family in TEMPLATES}
 
 
-def _read_words(path: Path | None) -> tuple[str, ...]:
-    return () if path is None else tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+def _read_words(path: Path) -> tuple[str, ...]:
+    return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
 
 
 def _builtin_essays() -> tuple[str, ...]:
@@ -166,18 +164,9 @@ def _pseudo_words() -> tuple[str, ...]:
     return tuple(f"{a}{b}{c}" for a in _SYLLABLES for b in _SYLLABLES for c in _SYLLABLES)
 
 
-def _read(path: Path, parse: Callable[[Any], T]) -> T:
-    rows = read_json(path)
-    try:
-        return parse(rows)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path} does not have the published format ({type(error).__name__}: {error}); fetch the file again"
-        ) from error
-
-
-def _parse_squad(rows: Any) -> QaSet:
-    paragraphs = [[paragraph["context"] for paragraph in article["paragraphs"]] for article in rows["data"]]
+def _read_squad(path: Path) -> QaSet:
+    articles = read_json(path)["data"]
+    paragraphs = [[paragraph["context"] for paragraph in article["paragraphs"]] for article in articles]
     documents = sorted({context for contexts in paragraphs for context in contexts})
     index = {document: number for number, document in enumerate(documents)}
     questions = [
@@ -187,7 +176,7 @@ def _parse_squad(rows: Any) -> QaSet:
             gold=(index[paragraph["context"]],),
             related=tuple(index[context] for context in contexts if context != paragraph["context"]),
         )
-        for article, contexts in zip(rows["data"], paragraphs, strict=True)
+        for article, contexts in zip(articles, paragraphs, strict=True)
         for paragraph in article["paragraphs"]
         for question in paragraph["qas"]
         if not question["is_impossible"]
@@ -195,7 +184,8 @@ def _parse_squad(rows: Any) -> QaSet:
     return QaSet(tuple(questions), tuple(documents))
 
 
-def _parse_hotpotqa(rows: Any) -> QaSet:
+def _read_hotpotqa(path: Path) -> QaSet:
+    rows = read_json(path)
     contexts = [[f"{title}\n{''.join(sentences)}" for title, sentences in row["context"]] for row in rows]
     documents = sorted({document for context in contexts for document in context})
     index = {document: number for number, document in enumerate(documents)}
