@@ -7,7 +7,7 @@
     judgebench        {"pair_id", "source", "question", "response_A", "response_B", "label": "A>B"}
     rewardbench-2     {"id", "subset", "prompt", "chosen": […], "rejected": […], "num_correct"}
     rm-bench          {"id", "prompt", "chosen": [3 styles], "rejected": [3 styles], "domain"}
-    rag-rewardbench   {"prompt", "question", "chosen", "rejected", "subset"}
+    rag-rewardbench   {"prompt", "question", "chosen", "reject", "subset"}
     long-rewardbench  {"prompt_template", "question", "tasktype", "chosen", "rejected" or "candidates", …}
 
 Most of these sets have no documents: their items get no context. The prompts of RAG-RewardBench and Long-RewardBench
@@ -157,8 +157,12 @@ def _convert_rag_rewardbench(row: Row, stem: str) -> Row:
     if not isinstance(prompt, str):
         messages = parse_messages(prompt, name="prompt", expected="a text or a chat")
         prompt = "\n\n".join(message.text for message in messages)
-    context, query = _split_prompt(prompt, row.get("question"))
-    pair = convert_pair({**row, "prompt": query}, PairsConfig())
+    question = row.get("question")
+    if isinstance(question, str) and question.strip() and question not in prompt:
+        context, query = prompt, question  # the prompt has the references only
+    else:
+        context, query = _split_prompt(prompt, question)
+    pair = convert_pair({**row, "prompt": query, "rejected": row.get("reject", row.get("rejected"))}, PairsConfig())
     return pair | {"context": context, "query": query, "group": row.get("subset") or stem}
 
 
@@ -224,7 +228,8 @@ FORMATS: Mapping[str, ItemFormat] = {
     "rm-bench": ItemFormat(_has_text_lists, _convert_rm_bench),
     "hh-rlhf": ItemFormat(lambda row: _is_transcript(row.get("chosen")), _convert_hh_rlhf),
     "rag-rewardbench": ItemFormat(
-        lambda row: {"prompt", "question", "chosen", "rejected"} <= row.keys(), _convert_rag_rewardbench
+        lambda row: {"prompt", "question", "chosen"} <= row.keys() and bool({"reject", "rejected"} & row.keys()),
+        _convert_rag_rewardbench,
     ),
     "items": ItemFormat(
         lambda row: {"query", "chosen"} <= row.keys() or {"query", "responses"} <= row.keys(), lambda row, stem: row

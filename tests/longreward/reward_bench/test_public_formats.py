@@ -59,7 +59,9 @@ ROWS = {
         "prompt": f"Use these references.\n{DOCUMENT}\nQuestion: Who founded Keld?",
         "question": "Who founded Keld?",
         "chosen": "Ann Lee [1].",
-        "rejected": "Bo Ray [2].",
+        "chosen_model": "gpt-4o",
+        "reject": "Bo Ray [2].",
+        "reject_model": "gemma-2-9b-it",
         "subset": "citation",
     },
     "long-rewardbench": {
@@ -129,6 +131,8 @@ def test_prompts_with_document_and_question_are_split():
     # As a chat, and without the question: what follows the last blank line.
     chat = {**ROWS["rag-rewardbench"], "prompt": [{"role": "user", "content": "The town.\n\nWho?"}], "question": None}
     assert (item(chat).context, item(chat).query) == ("The town.", "Who?")
+    references = {**ROWS["rag-rewardbench"], "prompt": f"[1] {DOCUMENT}\n\n[2] More."}  # without the question
+    assert (item(references).context, item(references).query) == (f"[1] {DOCUMENT}\n\n[2] More.", "Who founded Keld?")
 
 
 def test_long_rewardbench_lists():
