@@ -12,6 +12,7 @@ from longreward.benchmarks.report import BenchmarkReport, markdown
 from longreward.benchmarks.suite import open_benchmarks
 from longreward.benchmarks.types import Benchmark
 from longreward.data.formats import read_examples
+from longreward.data.prepare import BLANK_LINE
 from longreward.tasks.benchmark_shards import answer_benchmarks, judge_benchmark
 from longreward.tasks.evaluation_records import log_benchmarks
 from longreward.tasks.evidence_pages import log_stage_page
@@ -29,10 +30,10 @@ async def benchmark(run: StageRun) -> None:
     """Run the SFT model and the trained one on public benchmarks."""
     config = run.params.benchmark
     benchmarks = open_benchmarks(config)
+    overlaps = find_training_overlap(benchmarks)  # before the answers, so that a bad file stops the stage early
     answers = await answer_benchmarks(run, benchmarks)
     with stage_budget(run, config.budget) as budget:
         results = [await judge_benchmark(run, benchmark, answers, budget, out=OUT) for benchmark in benchmarks]
-    overlaps = find_training_overlap(benchmarks)
     for name, cases in overlaps.items():
         write_rows(OUT / name / "overlap.jsonl", (vars(case) for case in cases))
     report = BenchmarkReport(results, config.interval_options, config.parsing, overlaps)
@@ -56,6 +57,7 @@ def find_training_overlap(benchmarks: Sequence[Benchmark[Any]]) -> dict[str, lis
     texts = (
         (example.id, "\n".join(filter(None, (example.context, example.query, example.answer))))
         for file in TRAINING
+        if file.stat().st_size > len(BLANK_LINE)  # no example if the other splits have all documents
         for example in read_examples(file)
     )
     overlaps = iter(find_overlap(cases, texts))

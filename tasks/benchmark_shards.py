@@ -27,7 +27,7 @@ Answers = dict[tuple[str, Role], list[Answer]]
 async def answer_benchmarks(run: StageRun, benchmarks: Sequence[Benchmark[Any]]) -> Answers:
     """Return each model's answers; a model is loaded, or served, once for all benchmarks."""
     answers: Answers = {}
-    server = await comparison_server(run.params.server)
+    server = await comparison_server(run.params.server, run.params.benchmark.models)
     for role in run.params.benchmark.models:
         async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
             client = open_chat_client(policy, role)

@@ -9,7 +9,7 @@ import logging
 import subprocess
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -66,19 +66,19 @@ async def open_policy(
             await local_client.close()
 
 
-async def comparison_server(config: ServerConfig) -> ServerConfig:
-    """Return how both models of `evaluate` answer: in the same way, so that differences come from the models.
+async def comparison_server(config: ServerConfig, roles: Sequence[Role] = ("sft", "dpo")) -> ServerConfig:
+    """Return how all models answer: in the same way, so that differences come from the models.
 
-    User's servers are tested by a request for one token each, before the stage works for hours. If only the SFT model
-    has a server, both models answer in this process.
+    User's servers are tested by a request for one token each, before the stage works for hours. If one of the models
+    has no server, all answer in this process.
     """
     if config.kind != "external":
         return config
     addresses = server_addresses(config)
-    if "dpo" not in addresses:
-        log.info("server names no trained model, so both models answer in this process")
+    if "dpo" in roles and "dpo" not in addresses:
+        log.info("server names no trained model, so all models answer in this process")
         return config.model_copy(update={"kind": "in_process"})
-    for role in addresses:
+    for role in roles:
         await (await connect_role(config, role)).close()
     return config
 

@@ -207,6 +207,8 @@ def test_server_ends_with_killed_stage(tmp_path: Path, number: signal.Signals) -
 async def test_comparison_server_with_sft_server_only() -> None:
     settings = config(kind="external", base_url="http://127.0.0.1:9/v1")
     assert (await comparison_server(settings)).kind == "in_process"
+    with pytest.raises(ServerUnavailable, match="is the server running"):
+        await comparison_server(settings, ["sft"])  # no trained model to compare with, so the server is used
     own = config()
     assert await comparison_server(own) is own
 
