@@ -25,15 +25,8 @@ OPTIONAL_DIMENSIONS: tuple[OptionalDimension, ...] = ("rubric", "citations")
 EQUAL_WEIGHTS: Mapping[Dimension, float] = dict.fromkeys(DIMENSIONS, 1.0)
 Role = Literal["sft", "dpo"]
 """Which of the two compared models: the SFT model, or the model that DPO trained from it."""
-SHORT_PREFIX = "short/"
-"""Prefix of the ids of examples and pairs without a document, which are mixed into the training data."""
 Bounds = tuple[float, float]
 """The lowest and the highest possible value; both are equal when the value is known."""
-
-
-def has_short_prefix(record_id: str) -> bool:
-    """Return whether the example or pair with this id has no document."""
-    return record_id.startswith(SHORT_PREFIX)
 
 
 class Record(BaseModel):
@@ -218,23 +211,6 @@ class ScoredResponse(Record):
         bounds = self.reward_bounds()
         return bounds[0] if bounds is not None and self.complete else None
 
-    def member_rewards(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> dict[str, float]:
-        """Return the weighted reward by each judge of a panel, where it has rated all that the panel has.
-
-        In a dimension that a judge does not rate, the score of the others counts. Empty for one judge.
-        """
-        judges = dict.fromkeys(member.judge for verdict in self.verdicts.values() for member in verdict.members)
-        rewards = {}
-        for judge in judges:
-            scores: dict[Dimension, Bounds | None] = {}
-            for dimension, verdict in self.verdicts.items():
-                own = [member.score for member in verdict.members if member.judge == judge]
-                score = own[0] if own else verdict.score
-                scores[dimension] = None if score is None else (score, score)
-            if (bounds := weighted_bounds(scores, weights)) is not None:
-                rewards[judge] = bounds[0]
-        return rewards
-
     def reward_bounds(self, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> Bounds | None:
         """Bounds of the weighted mean of the scores; None if a dimension with a weight is unscored."""
         if self.model_reward is not None:
@@ -290,9 +266,3 @@ class PreferencePair(Record):
         if self.chosen_reward is None or self.rejected_reward is None:
             return None
         return self.chosen_reward - self.rejected_reward
-
-    @property
-    def disagreement(self) -> float:
-        """How far apart the margins of the judges of a panel lie; 0 for one judge."""
-        margins = self.member_margins.values()
-        return max(margins, default=0.0) - min(margins, default=0.0)

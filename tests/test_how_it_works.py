@@ -28,7 +28,7 @@ from longreward.utils.token_spans import open_tokenizer
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
 CONFIG = ScoreConfig(evidence_chunks=2)
-MAX_CORE_LINES = 1800
+MAX_CORE_LINES = 1500
 
 
 @pytest.fixture(scope="module")

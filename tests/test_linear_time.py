@@ -23,7 +23,7 @@ from longreward.pairs.pairwise import parse_better
 from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import split_text
 from longreward.retrieval.terms import extract_terms
-from longreward.reward.parsers import PARSERS
+from longreward.reward.parser_sets import PARSERS
 from longreward.utils.http_errors import is_filter_notice
 from longreward.utils.language import detect_language
 from longreward.utils.redaction import redact

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from longreward.data.short_ids import has_short_prefix
 from longreward.records import (
     DIMENSIONS,
     OPTIONAL_DIMENSIONS,
@@ -36,7 +37,6 @@ from longreward.records import (
     ScoredResponse,
     Statement,
     Verdict,
-    has_short_prefix,
 )
 from longreward.utils.jsonl import Row, RowError, error_reason, missing_key, read_records, shorten, write_rows
 

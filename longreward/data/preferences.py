@@ -19,7 +19,8 @@ from longreward.config import Config
 from longreward.data.chats import Message, join_paragraphs, parse_messages
 from longreward.data.formats import parse_id
 from longreward.data.hub_source import HubConfig
-from longreward.records import SHORT_PREFIX, Example, PreferencePair, Response, has_short_prefix
+from longreward.data.short_ids import SHORT_PREFIX, has_short_prefix
+from longreward.records import Example, PreferencePair, Response
 from longreward.utils.jsonl import Row, RowError, missing_key
 
 PUBLISHED_COLUMNS = {"prompt": "query", "chosen": "win_response", "rejected": "lose_response"}

@@ -1,6 +1,7 @@
 """The manifest of a folder of prompts: labels, and the slots, token limits and files of each template."""
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,6 +10,8 @@ from pydantic import Field
 
 from longreward.config import Config
 from longreward.errors import ConfigError
+from longreward.judge.escaping import PromptEscaper, find_headings, is_tag
+from longreward.judge.prompt_template import SLOT, PromptTemplate
 from longreward.records import DIMENSIONS, Dimension, OptionalDimension
 from longreward.utils.language import Language
 
@@ -141,3 +144,29 @@ def read_manifest(folder: Path, path: Path | None) -> Manifest:
     if unknown := sorted(set(manifest.templates) - set(TEMPLATES)):
         raise ConfigError(f"the prompt manifest {path} has unknown templates: {', '.join(unknown)}")
     return manifest
+
+
+def read_template(name: str, language: Language, file: Path, spec: TemplateSpec) -> PromptTemplate:
+    """Read the template `name` from its file; ConfigError if its slots differ from `spec`."""
+    try:
+        content = file.read_bytes()
+        pieces = tuple(SLOT.split(content.decode("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the prompt {file} ({name}, {language}): {error}") from error
+    slots = set(pieces[1::2])
+    for missing in spec.slots:
+        if missing not in slots:
+            raise ConfigError(f"the prompt {file} lacks the slot <<{missing}>> that {name} needs")
+    for unknown in sorted(slots - set(spec.slots)):
+        raise ConfigError(f"the prompt {file} has the slot <<{unknown}>>; {name} fills only {', '.join(spec.slots)}")
+    return PromptTemplate(name, pieces, hashlib.sha256(content).hexdigest(), max_tokens=spec.max_tokens)
+
+
+def build_escaper(manifest: Manifest, templates: Iterable[PromptTemplate]) -> PromptEscaper | None:
+    """Return what escapes the headings of all templates and the labels; None unless `escape_marks` is set."""
+    if not manifest.escape_marks:
+        return None
+    texts = [piece for template in templates for piece in template.pieces[::2]]
+    texts += [label for labels in manifest.labels.values() for label in (labels.evidence, labels.extract)]
+    phrases = [phrase for phrase in (manifest.nothing_relevant, manifest.no_statement) if phrase and not is_tag(phrase)]
+    return PromptEscaper(find_headings(texts), phrases)

@@ -12,11 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from longreward.errors import ConfigError
 from longreward.judge.continuation import reward_reply_format
-from longreward.judge.escaping import LabelledText, PromptEscaper, find_headings, is_tag
-from longreward.judge.prompt_manifest import BUNDLED, Manifest, TemplateSpec, read_manifest, read_optional_templates
-from longreward.judge.prompt_template import SLOT, PromptTemplate
+from longreward.judge.escaping import LabelledText, PromptEscaper
+from longreward.judge.prompt_manifest import (
+    BUNDLED,
+    Manifest,
+    build_escaper,
+    read_manifest,
+    read_optional_templates,
+    read_template,
+)
+from longreward.judge.prompt_template import PromptTemplate
 from longreward.records import OptionalDimension
 from longreward.utils.language import Language
 
@@ -77,20 +83,15 @@ def load_prompts(
     parsed = read_manifest(folder, manifest)
     added = read_optional_templates(optional)
     templates = {
-        (name, language): _read_template(name, language, root / file, spec)
+        (name, language): read_template(name, language, root / file, spec)
         for root, specs in ((folder, parsed.templates), (BUNDLED, added))
         for name, spec in specs.items()
         for language, file in spec.files.items()
     }
     parsed = parsed.model_copy(update={"templates": parsed.templates | added})
-    escaper = None
-    if parsed.escape_marks:
-        # The escaper needs the headings of all templates, so it is added after they are read.
-        texts = [piece for template in templates.values() for piece in template.pieces[::2]]
-        texts += [label for labels in parsed.labels.values() for label in (labels.evidence, labels.extract)]
-        phrases = [phrase for phrase in (parsed.nothing_relevant, parsed.no_statement) if phrase and not is_tag(phrase)]
-        escaper = PromptEscaper(find_headings(texts), phrases)
-        templates = {key: replace(template, escaper=escaper) for key, template in templates.items()}
+    # The escaper needs the headings of all templates, so it is added after they are read.
+    escaper = build_escaper(parsed, templates.values())
+    templates = {key: replace(template, escaper=escaper) for key, template in templates.items()}
     # The published code parses the whole reply and repeats the same request.
     if parsing == "strict":
         templates = {
@@ -98,18 +99,3 @@ def load_prompts(
             for key, template in templates.items()
         }
     return PromptSet(manifest=parsed, templates=templates, escaper=escaper, parsing=parsing)
-
-
-def _read_template(name: str, language: Language, file: Path, spec: TemplateSpec) -> PromptTemplate:
-    try:
-        content = file.read_bytes()
-        pieces = tuple(SLOT.split(content.decode("utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the prompt {file} ({name}, {language}): {error}") from error
-    slots = set(pieces[1::2])
-    for missing in spec.slots:
-        if missing not in slots:
-            raise ConfigError(f"the prompt {file} lacks the slot <<{missing}>> that {name} needs")
-    for unknown in sorted(slots - set(spec.slots)):
-        raise ConfigError(f"the prompt {file} has the slot <<{unknown}>>; {name} fills only {', '.join(spec.slots)}")
-    return PromptTemplate(name, pieces, hashlib.sha256(content).hexdigest(), max_tokens=spec.max_tokens)

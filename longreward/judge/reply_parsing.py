@@ -11,13 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from longreward.judge.reply_text import (
-    DECORATION,
-    INTRODUCTION,
-    find_closing_label,
-    find_json_label,
-    to_halfwidth,
-)
+from longreward.judge.reply_text import DECORATION, INTRODUCTION, find_closing_label, find_json_label, to_halfwidth
 
 T = TypeVar("T")
 _BRACKETS = re.compile(r"\[\[([^\[\]\n]{1,100})\]\]")

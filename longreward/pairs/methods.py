@@ -18,6 +18,7 @@ from pydantic import model_validator
 from longreward.errors import ConfigError
 from longreward.judge.budget import BudgetConfig
 from longreward.pairs.config import SelectionConfig
+from longreward.pairs.member_margins import panel_metrics
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import PairwiseConfig
 from longreward.pairs.simple_methods import consensus_pair, contrast_pair, random_pair
@@ -84,10 +85,8 @@ def require_decided(outcomes: Iterable[Outcome]) -> None:
 
 
 def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
-    """Return counts by outcome, the mean margin, and mean length (characters) and truncation of both sides.
-
-    With a panel of judges also the mean disagreement, and the numbers of disputed pairs and of pairs of which a judge
-    prefers the rejected response (`panel/reversed`).
+    """Return counts by outcome, the mean margin, mean length (characters) and truncation of both sides, and the
+    metrics of a panel of judges.
     """
     pairs: list[PreferencePair] = []
     reasons: Counter[str] = Counter()
@@ -100,10 +99,7 @@ def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
     metrics |= {"pairs": float(len(pairs)), "without_pair": float(reasons.total())}
     if margins := [margin for pair in pairs if (margin := pair.margin) is not None]:
         metrics["margin_mean"] = sum(margins) / len(margins)
-    if rated := [pair for pair in pairs if pair.member_margins]:
-        metrics["panel/disagreement_mean"] = sum(pair.disagreement for pair in rated) / len(rated)
-        metrics["panel/disputed"] = float(sum(pair.disputed for pair in rated))
-        metrics["panel/reversed"] = float(sum(min(pair.member_margins.values()) < 0 for pair in rated))
+    metrics |= panel_metrics(pairs)
     if pairs:
         metrics["chosen_characters_mean"] = sum(len(pair.chosen.text) for pair in pairs) / len(pairs)
         metrics["rejected_characters_mean"] = sum(len(pair.rejected.text) for pair in pairs) / len(pairs)

@@ -14,8 +14,9 @@ assumed, an open response may be in the pair; such a prompt has to be scored in 
 from collections.abc import Iterable, Iterator, Sequence
 
 from longreward.pairs.config import Selection, SelectionConfig
+from longreward.pairs.member_margins import check_dispute
 from longreward.pairs.outcomes import NoPair, NoPairReason, Outcome, can_be_chosen, make_pair
-from longreward.records import Bounds, Example, PreferencePair, Response, ScoredResponse
+from longreward.records import Bounds, Example, Response, ScoredResponse
 
 
 def make_pairs(
@@ -35,24 +36,7 @@ def pair_by_scores(config: SelectionConfig, example: Example, scored: Sequence[S
     rewards = [scored.reward_bounds(config.weights) for scored in by_number]
     responses = [scored.response for scored in by_number]
     outcome = select_by_reward(config, example, responses, rewards, method="longreward", min_margin=config.min_margin)
-    if isinstance(outcome, NoPair):
-        return outcome
-    pair = add_member_margins(config, outcome, by_number)
-    if not pair.disputed or config.disputed == "keep":
-        return pair
-    participants = sum(reward is not None for reward in rewards)
-    return NoPair(example.id, "judges disagree", len(responses), participants, pair.margin)
-
-
-def add_member_margins(
-    config: SelectionConfig, pair: PreferencePair, scored: Iterable[ScoredResponse]
-) -> PreferencePair:
-    """Return the pair with the margin by each judge of a panel, and whether it is disputed; unchanged for one judge."""
-    by_id = {response.response.id: response for response in scored}
-    chosen, rejected = (by_id[side.id].member_rewards(config.weights) for side in (pair.chosen, pair.rejected))
-    margins = {judge: chosen[judge] - rejected[judge] for judge in chosen if judge in rejected}
-    pair = pair.model_copy(update={"member_margins": margins})
-    return pair.model_copy(update={"disputed": pair.disagreement > config.max_disagreement})
+    return outcome if isinstance(outcome, NoPair) else check_dispute(config, outcome, by_number)
 
 
 def select_by_reward(

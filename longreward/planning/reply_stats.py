@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from longreward.judge.prompts import PromptSet
-from longreward.reward.parsers import PARSERS
+from longreward.reward.parser_sets import PARSERS
 
 MAX_ROWS = 20_000  # the newest rows of the ledger: enough for statistics, and fast for ledgers of any size
 MIN_REPLIES = 20  # of a judge to a template; with fewer, assumptions are used

@@ -19,7 +19,9 @@ from typing import NamedTuple
 from longreward.judge import ParsedReply
 from longreward.judge.truncation import truncated_verdict
 from longreward.records import Evidence, Statement, Verdict
-from longreward.reward.parsers import parse_need, parse_relevance, parse_support
+from longreward.reward.config import ScoreConfig
+from longreward.reward.optional_parsers import parse_need, parse_relevance
+from longreward.reward.parsers import parse_support
 from longreward.reward.ratings import DimensionInput, make_verdict
 from longreward.utils.concurrency import gather
 
@@ -146,6 +148,13 @@ def parse_citations(response: str, passages: Passages) -> list[CitedStatement]:
         if len(text) >= MIN_CHARACTERS:
             statements.append(CitedStatement(text, tuple(dict.fromkeys(spans))))
     return statements
+
+
+def response_texts(config: ScoreConfig, response: str, document: str) -> dict[str, str]:
+    """Return the texts of a response in DimensionInput: without citations where these are judged, else unchanged."""
+    if "citations" not in config.dimensions:
+        return {"response": response}
+    return {"response": strip_citations(response, document), "cited_response": response}
 
 
 def strip_citations(response: str, document: str) -> str:

@@ -17,7 +17,7 @@ from longreward.records import Extract, Extraction, Verdict
 from longreward.retrieval.chunking import Chunk
 from longreward.reward.document import Document
 from longreward.reward.panel import sum_usage
-from longreward.reward.parsers import PARSERS
+from longreward.reward.parser_sets import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict, request_rating
 from longreward.utils.concurrency import gather
 from longreward.utils.language import Language, detect_language

@@ -4,16 +4,15 @@ The judge lists the statements. Each statement is a query that retrieves chunks 
 judge rates its support.
 """
 
-import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from longreward.errors import RequestRefused
 from longreward.judge import ParsedReply
 from longreward.judge.truncation import truncated_list, truncated_verdict
-from longreward.records import Evidence, MemberScore, Statement, Verdict
-from longreward.reward.panel import join_analyses, majority, member_score, reduce_replies
-from longreward.reward.parsers import PARSERS
+from longreward.records import Evidence, Statement, Verdict
+from longreward.reward.panel import join_analyses, majority, mean_votes, reduce_replies
+from longreward.reward.parser_sets import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict
 from longreward.utils.concurrency import gather
 
@@ -126,15 +125,5 @@ def faithfulness_verdict(
         statements=statements,
         truncated=listing.truncated,
         prompt_hashes=tuple(item.prompts.template(name, item.language).hash for name in templates),
-        members=member_scores(statements, replies),
+        members=mean_votes(statements, replies),
     )
-
-
-def member_scores(statements: Sequence[Statement], replies: Sequence[ParsedReply[Any]]) -> tuple[MemberScore, ...]:
-    """Return the faithfulness by each judge of a panel; None where it rated some statements only."""
-    members = []
-    for judge in dict.fromkeys(judge for statement in statements for judge in statement.votes):
-        votes = [vote for statement in statements if (vote := statement.votes.get(judge)) is not None]
-        score = 10 * statistics.fmean(votes) if len(votes) == len(statements) else None
-        members.append(member_score(judge, score, [reply for reply in replies if reply.judge == judge]))
-    return tuple(members)

@@ -13,7 +13,7 @@ from typing import Any
 
 from longreward.judge import ParsedReply
 from longreward.judge.config import Reducer
-from longreward.records import MemberScore
+from longreward.records import MemberScore, Statement
 
 RATING_REDUCERS: Mapping[Reducer, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
@@ -53,6 +53,16 @@ def join_analyses(replies: Sequence[ParsedReply[float]]) -> str:
 def member_score(judge: str, score: float | None, replies: Sequence[ParsedReply[Any]]) -> MemberScore:
     """Return the score of one judge of a panel with the usage of its replies."""
     return MemberScore(judge=judge, score=score, **sum_usage(replies))
+
+
+def mean_votes(statements: Sequence[Statement], replies: Sequence[ParsedReply[Any]]) -> tuple[MemberScore, ...]:
+    """Return the faithfulness by each judge of a panel; None where it rated some statements only."""
+    members = []
+    for judge in dict.fromkeys(judge for statement in statements for judge in statement.votes):
+        votes = [vote for statement in statements if (vote := statement.votes.get(judge)) is not None]
+        score = 10 * statistics.fmean(votes) if len(votes) == len(statements) else None
+        members.append(member_score(judge, score, [reply for reply in replies if reply.judge == judge]))
+    return tuple(members)
 
 
 def sum_usage(replies: Sequence[ParsedReply[Any]]) -> dict[str, int]:

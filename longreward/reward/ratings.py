@@ -16,7 +16,7 @@ from longreward.records import Extraction, MemberScore, Rubric, Statement, Verdi
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.panel import RATING_REDUCERS, join_analyses, member_score, reduce_replies, sum_usage
-from longreward.reward.parsers import PARSERS
+from longreward.reward.parser_sets import PARSERS
 from longreward.utils.language import Language, detect_language
 
 

@@ -4,7 +4,8 @@ The rubric comes with the prompt, or the judge writes it once per prompt, from t
 completeness. The judge then checks all items of one response with one call.
 """
 
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 from longreward.judge import Judge
@@ -12,13 +13,31 @@ from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_list, truncated_tags
 from longreward.records import Example, Extraction, Rubric, RubricItem, Statement, Verdict
 from longreward.reward.completeness import labelled_extracts, unreadable_extracts
+from longreward.reward.config import ScoreConfig
+from longreward.reward.optional_parsers import parse_checks, parse_rubric
 from longreward.reward.panel import sum_usage
-from longreward.reward.parsers import parse_checks, parse_rubric
 from longreward.reward.ratings import DimensionInput, make_verdict
+from longreward.utils.concurrency import shared_call
 from longreward.utils.language import detect_language
 
 CHECK_TOKENS = 80
 """Tokens of the reply for each item: a reason and a verdict."""
+
+
+@asynccontextmanager
+async def shared_rubric(
+    judge: Judge,
+    prompts: PromptSet,
+    config: ScoreConfig,
+    example: Example,
+    extraction: Callable[[], Awaitable[Extraction]],
+) -> AsyncGenerator[Callable[[], Awaitable[Rubric]] | None, None]:
+    """Start to get the rubric that all responses share; None if the dimension is not in use."""
+    if "rubric" not in config.dimensions:
+        yield None
+        return
+    async with shared_call(get_rubric(judge, prompts, example, extraction())) as rubric:
+        yield rubric
 
 
 async def get_rubric(judge: Judge, prompts: PromptSet, example: Example, extraction: Awaitable[Extraction]) -> Rubric:

@@ -1,6 +1,5 @@
 """Score responses: all dimensions of each response to an example, judged at once."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -10,16 +9,16 @@ from typing import Self
 
 from longreward.judge import Judge
 from longreward.judge.prompts import load_prompts
-from longreward.records import Dimension, Example, Extraction, Response, Rubric, ScoredResponse, Verdict
+from longreward.records import Dimension, Example, Extraction, Response, Rubric, ScoredResponse
 from longreward.retrieval import Retriever, open_retriever
-from longreward.reward.citations import judge_citations, strip_citations
+from longreward.reward.citations import judge_citations, response_texts
 from longreward.reward.completeness import extract, extraction_requests, judge_completeness
 from longreward.reward.config import ScoreConfig
 from longreward.reward.document import Document
 from longreward.reward.faithfulness import judge_faithfulness
 from longreward.reward.ratings import DimensionInput, JudgeDimension, judge_rating
-from longreward.reward.rubric import get_rubric, judge_rubric
-from longreward.utils.concurrency import gather
+from longreward.reward.rubric import judge_rubric, shared_rubric
+from longreward.utils.concurrency import gather, shared_call
 from longreward.utils.token_spans import open_tokenizer
 
 # Judge calls start in this order. Faithfulness comes first because its verification calls wait for its first call.
@@ -82,54 +81,34 @@ class Scorer:
         """Score all responses to one example. Without responses no call is made."""
         if not responses:
             return ScoredExample(Extraction(example_id=example.id, query=example.query, extracts=()), ())
-        document = self._document(example.context)
+        document = self.document(example.context)
         # The extraction calls start first because completeness waits for them, and the judge's free slots are limited.
         requests = await extraction_requests(self.prompts, document, query=example.query)
-        extraction = asyncio.ensure_future(
-            extract(judge, self.prompts, requests, example_id=example.id, query=example.query)
-        )
-        rubric = None
-        if "rubric" in self.config.dimensions:
-            rubric = asyncio.ensure_future(get_rubric(judge, self.prompts, example, asyncio.shield(extraction)))
-        judges_citations = "citations" in self.config.dimensions
-        items = [
-            DimensionInput(
-                judge=judge,
-                prompts=self.prompts,
-                config=self.config,
-                document=document,
-                extraction=lambda: asyncio.shield(extraction),  # cancelling one response must not end it for the others
-                query=example.query,
-                response=strip_citations(response.text, document.text) if judges_citations else response.text,
-                cited_response=response.text if judges_citations else "",
-                rubric=None if rubric is None else lambda: asyncio.shield(rubric),
-            )
-            for response in responses
-        ]
-        try:
+        extracting = extract(judge, self.prompts, requests, example_id=example.id, query=example.query)
+        async with (
+            shared_call(extracting) as extraction,
+            shared_rubric(judge, self.prompts, self.config, example, extraction) as rubric,
+        ):
+            items = [
+                DimensionInput(
+                    judge=judge,
+                    prompts=self.prompts,
+                    config=self.config,
+                    document=document,
+                    extraction=extraction,
+                    query=example.query,
+                    rubric=rubric,
+                    **response_texts(self.config, response.text, document.text),
+                )
+                for response in responses
+            ]
             scored = await self._score_responses(items, responses)
-            return ScoredExample(await extraction, tuple(scored), None if rubric is None else await rubric)
-        finally:
-            shared = [extraction] if rubric is None else [extraction, rubric]
-            for task in shared:
-                task.cancel()
-            await asyncio.gather(*shared, return_exceptions=True)
+            return ScoredExample(await extraction(), tuple(scored), None if rubric is None else await rubric())
 
     async def _score_responses(
         self, items: Sequence[DimensionInput], responses: Sequence[Response]
     ) -> list[ScoredResponse]:
         return await gather(score_response(item, response) for item, response in zip(items, responses, strict=True))
-
-    async def faithfulness(self, judge: Judge, *, context: str, query: str, response: str) -> Verdict:
-        """Judge the faithfulness of any response; this dimension needs no extraction."""
-
-        async def no_extraction() -> Extraction:
-            raise AssertionError("faithfulness uses no extraction")
-
-        document = self._document(context)
-        return await judge_faithfulness(
-            DimensionInput(judge, self.prompts, self.config, document, no_extraction, query, response)
-        )
 
     @property
     def settings(self) -> dict[str, str | int | float]:
@@ -155,7 +134,7 @@ class Scorer:
     def _set_retriever(self, retriever: Retriever) -> None:
         self._retriever = retriever
         # Prompts about one document share its chunks and its index.
-        self._document = lru_cache(maxsize=2 * self.config.prompts_at_once)(
+        self.document = lru_cache(maxsize=2 * self.config.prompts_at_once)(
             lambda text: Document(text, self.config, self._tokenizer, retriever)
         )
 

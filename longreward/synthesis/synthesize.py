@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from longreward.judge import Judge
+from longreward.records import Extraction
 from longreward.reward import Scorer
+from longreward.reward.faithfulness import judge_faithfulness
+from longreward.reward.ratings import DimensionInput
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.synthesis.documents import find_documents, read_documents, split_document
 from longreward.synthesis.records import Context, Draft, Dropped, Outcome, SynthesisReport
@@ -93,7 +96,14 @@ async def _check_grounding(judge: Judge, scorer: Scorer, draft: Outcome, min_fai
     if isinstance(draft, Dropped) or min_faithfulness == 0:
         return draft
     context = draft.context
-    verdict = await scorer.faithfulness(judge, context=context.text, query=draft.query, response=draft.answer)
+
+    async def no_extraction() -> Extraction:
+        raise AssertionError("faithfulness uses no extraction")
+
+    document = scorer.document(context.text)
+    verdict = await judge_faithfulness(
+        DimensionInput(judge, scorer.prompts, scorer.config, document, no_extraction, draft.query, draft.answer)
+    )
     if verdict.score is None:
         return context.drop("unscored", verdict.reason or "", task=draft.task, query=draft.query, answer=draft.answer)
     if verdict.score < min_faithfulness:

@@ -10,6 +10,7 @@ from longreward.config import Config
 from longreward.models.config import OverWindow
 
 ALL_LINEAR = "all-linear"
+PrefixSharing = Literal["auto", "on", "off"]
 
 
 class LoraSettings(Config):

@@ -21,8 +21,9 @@ from longreward.config import Config
 from longreward.data.formats import read_examples, read_pairs, write_examples, write_pairs
 from longreward.data.hub_source import SCHEME, HubConfig
 from longreward.data.preferences import short_example, short_example_from_row, short_pair, short_pair_from_row
+from longreward.data.short_ids import SHORT_PREFIX, has_short_prefix
 from longreward.errors import ConfigError, DataError
-from longreward.records import SHORT_PREFIX, Example, PreferencePair, has_short_prefix
+from longreward.records import Example, PreferencePair
 from longreward.utils.jsonl import Row, RowError, error_reason
 
 BUILTIN = "builtin"

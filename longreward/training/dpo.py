@@ -8,20 +8,16 @@ log-probabilities of the response's tokens, its end token included, given the pr
 `loss_arguments` names them.
 """
 
-import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
-from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
-from longreward.training.config import TrainingSettings
+from longreward.training.config import PrefixSharing, TrainingSettings
 from longreward.training.data_mixture import ShortPreferences
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.report import Log, TrainingReport
-
-logger = logging.getLogger(__name__)
 
 
 class TrainConfig(TrainingSettings):
@@ -39,7 +35,7 @@ class TrainConfig(TrainingSettings):
     """
     reference_batch: int = Field(default=1, ge=1)
     """Pairs that pass the SFT model at once, before the training, for its log-probabilities."""
-    prefix_sharing: Literal["auto", "on", "off"] = "auto"
+    prefix_sharing: PrefixSharing = "auto"
     """Whether a pair's long prompt is computed once for both responses: the same result in about half the time. auto:
     for every model that supports it, otherwise the log names the reason; on: stop where the model does not."""
     token_mismatch: TokenMismatch = "refuse"
@@ -83,7 +79,7 @@ def train_dpo(
     from longreward.training import run, trainers
     from longreward.training.error_advice import actionable_error
     from longreward.training.estimate.training_estimate import PairOptions
-    from longreward.training.prefix.support import unsupported_reason
+    from longreward.training.prefix.support import shares_prefixes
 
     setup = run.prepare_training(
         config,
@@ -93,12 +89,7 @@ def train_dpo(
         state=state,
         pair_options=PairOptions(config.prefix_sharing, config.token_mismatch),
     )
-    share = config.prefix_sharing != "off"
-    if share and (reason := unsupported_reason(setup.policy.model, longest=setup.data.stats.longest)):
-        if config.prefix_sharing == "on":
-            raise PolicyError(f"train.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
-        logger.warning("prefix sharing is off, so each prompt is computed twice: %s", reason)
-        share = False
+    share = shares_prefixes(config.prefix_sharing, setup.policy.model, longest=setup.data.stats.longest)
     with actionable_error(setup.state):  # the pass of the reference may run out of memory, too
         trainer = trainers.dpo_trainer(
             setup.policy,

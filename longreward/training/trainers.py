@@ -28,9 +28,9 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 from trl.trainer import dpo_trainer as dpo_trainer_module
 from trl.trainer import utils as trl_utils
 
+from longreward.data.short_ids import has_short_prefix
 from longreward.errors import StateError
 from longreward.models.policy import Policy
-from longreward.records import has_short_prefix
 from longreward.training.dropout import disable_dropout
 from longreward.training.exact_resume import ExactResumeMixin
 from longreward.training.lora import ignore_checkpointing_warnings

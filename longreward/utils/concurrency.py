@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from threading import Lock
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -23,6 +24,17 @@ async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+@asynccontextmanager
+async def shared_call(call: Coroutine[Any, Any, T]) -> AsyncGenerator[Callable[[], Awaitable[T]], None]:
+    """Start `call` and yield a function that several tasks await for its result; it ends with the context."""
+    task = asyncio.ensure_future(call)
+    try:
+        yield lambda: asyncio.shield(task)  # a task that is cancelled must not end the call for the others
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def with_progress(

@@ -9,13 +9,13 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from longreward.data.formats import read_examples, read_pairs
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer, policy_window
-from longreward.training.config import TrainingSettings
+from longreward.training.config import PrefixSharing, TrainingSettings
 from longreward.training.estimate.memory import (
     Device,
     MemoryEstimate,
@@ -31,8 +31,6 @@ from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.prefix.support import unsupported_config_reason
 from longreward.training.template_check import check_template
 from longreward.training.training_data import RowLengths, TrainingData, tokenize_examples, tokenize_pairs
-
-PrefixSharing = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Imports torch and transformers at the top, so import it only where a training starts.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +12,31 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
+from longreward.errors import PolicyError
+from longreward.training.config import PrefixSharing
 from longreward.training.prefix.attention import KERNELS, PairLengthsMissingError, SharedPrefixError
 from longreward.training.prefix.sharing import PACKED_PAIRS, PairCollator, share_prefix
+
+logger = logging.getLogger(__name__)
 
 TRIAL_PAIRS = ((6, 4, 3), (5, 1, 5))  # tokens of prompt, chosen and rejected response
 TOLERANCE = 1e-4
 """Largest relative difference of the hidden states in float32. Rounding alone caused at most 2e-5 in random models of
 2 to 80 layers; in bfloat16 it would cause 0.01, which would hide a forgotten score cap."""
+
+
+def shares_prefixes(setting: PrefixSharing, model: Any, *, longest: int) -> bool:
+    """Return whether the pairs' prompts are computed once; the log names the reason why not.
+
+    PolicyError if the setting is `on` and the model cannot.
+    """
+    reason = None if setting == "off" else unsupported_reason(model, longest=longest)
+    if reason is None:
+        return setting != "off"
+    if setting == "on":
+        raise PolicyError(f"train.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
+    logger.warning("prefix sharing is off, so each prompt is computed twice: %s", reason)
+    return False
 
 
 def unsupported_reason(model: Any, *, longest: int) -> str | None:

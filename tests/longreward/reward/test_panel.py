@@ -14,11 +14,12 @@ from chat_server import ChatServer, completion_body
 
 from longreward.data.formats import pair_from_row, pair_to_row, scored_from_row, scored_to_row
 from longreward.errors import JudgeUnavailable
-from longreward.evaluation.panel_agreement import PanelAgreement
+from longreward.evaluation.panel_agreement import PanelAgreement, member_rewards
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.judge.usage import Price, PricesConfig
 from longreward.offline_judge_server import recover_slots
+from longreward.pairs.member_margins import disagreement
 from longreward.pairs.methods import PairConfig, pair_metrics
 from longreward.pairs.outcomes import NoPair
 from longreward.pairs.selection import pair_by_scores
@@ -176,7 +177,7 @@ def test_dimension_has_a_panel_of_its_own(servers: dict[str, Server]) -> None:
     assert scored.responses[0].verdicts["logicality"].members == ()
     # In logicality, which one judge rates, its score counts for both; mild does not rate faithfulness.
     first = scored.responses[0]
-    assert first.member_rewards() == {"mild": (9 + 9 + 10 + 9) / 4, "strict": (6 + 9 + 10 + 6) / 4, "odd": 8.5}
+    assert member_rewards(first) == {"mild": (9 + 9 + 10 + 9) / 4, "strict": (6 + 9 + 10 + 6) / 4, "odd": 8.5}
 
 
 def test_run_stops_for_a_judge_that_is_down_and_continues_with_its_requests_alone(
@@ -215,7 +216,7 @@ def test_unreadable_reply_of_one_judge_leaves_the_dimension_unscored_with_its_na
     assert (verdict.score, second.reward) == (None, None)
     assert (verdict.reason or "").startswith("strict: no readable answer in 1 attempts")
     assert [member.score for member in verdict.members] == [8, None]
-    assert second.member_rewards().keys() == {"mild"}
+    assert member_rewards(second).keys() == {"mild"}
 
 
 def test_score_files_keep_members_and_votes(servers: dict[str, Server]) -> None:
@@ -315,7 +316,7 @@ def test_pair_has_the_margin_of_each_judge_and_may_be_disputed(servers: dict[str
     # Three ratings and the faithfulness: 7, 7, 7 and 7.5 against 4, 4, 4 and 10.
     assert (pair.chosen.id, pair.rejected.id, pair.margin) == ("1-1", "1-2", 7.125 - 5.5)
     assert pair.member_margins == {"mild": 7.875 - 7, "strict": 3.5 - 3.25, "odd": 9.375 - 3.75}
-    assert (pair.disagreement, pair.disputed) == (5.375, True)
+    assert (disagreement(pair), pair.disputed) == (5.375, True)
     assert not make_pair(max_disagreement=5.375).disputed
     assert make_pair(disputed="exclude") == NoPair("1", "judges disagree", 3, 3, 1.625)
     assert make_pair(disputed="exclude", max_disagreement=6) == make_pair(max_disagreement=6)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from longreward.chat_model import ChatReply
 from longreward.judge.reasoning import has_reasoning, prepend_reasoning, strip_reasoning
-from longreward.reward.parsers import PARSERS
+from longreward.reward.parser_sets import PARSERS
 
 NO, NOTHING = "<no_statement/>", "No relevant information"
 PIECES = (

@@ -3,13 +3,8 @@
 import pytest
 
 from longreward.reward.config import ScoreConfig
-from longreward.reward.parsers import (
-    PARSERS,
-    parse_extraction,
-    parse_rating,
-    parse_statements,
-    parse_support,
-)
+from longreward.reward.parser_sets import PARSERS
+from longreward.reward.parsers import parse_extraction, parse_rating, parse_statements, parse_support
 from longreward.reward.published_parsers import ExtractedText
 
 NOTHING, NO_STATEMENT = "No relevant information", "<no_statement/>"

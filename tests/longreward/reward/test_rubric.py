@@ -14,7 +14,7 @@ from longreward.judge import JudgeConfig
 from longreward.params import Params
 from longreward.records import Example, RubricItem, weighted_bounds
 from longreward.reward import ScoreConfig
-from longreward.reward.parsers import parse_checks, parse_rubric
+from longreward.reward.optional_parsers import parse_checks, parse_rubric
 from longreward.reward.score_files import ScoreReport, open_scored_files
 from longreward.utils.jsonl import RowError
 

@@ -1,0 +1,45 @@
+"""The margin of a pair by each judge of a panel (`judge.panel`), and whether the judges dispute the pair."""
+
+from collections.abc import Sequence
+
+from longreward.evaluation.panel_agreement import member_rewards
+from longreward.pairs.config import SelectionConfig
+from longreward.pairs.outcomes import NoPair, Outcome
+from longreward.records import PreferencePair, ScoredResponse
+
+
+def check_dispute(config: SelectionConfig, pair: PreferencePair, scored: Sequence[ScoredResponse]) -> Outcome:
+    """Return the pair with the margin by each judge and whether it is disputed, or no pair if `config` excludes it.
+
+    `scored` are the responses that the pair was selected from. With one judge the pair is unchanged.
+    """
+    by_id = {response.response.id: response for response in scored}
+    chosen, rejected = (member_rewards(by_id[side.id], config.weights) for side in (pair.chosen, pair.rejected))
+    margins = {judge: chosen[judge] - rejected[judge] for judge in chosen if judge in rejected}
+    pair = pair.model_copy(update={"member_margins": margins})
+    pair = pair.model_copy(update={"disputed": disagreement(pair) > config.max_disagreement})
+    if not pair.disputed or config.disputed == "keep":
+        return pair
+    participants = sum(response.reward_bounds(config.weights) is not None for response in scored)
+    return NoPair(pair.id, "judges disagree", len(scored), participants, pair.margin)
+
+
+def disagreement(pair: PreferencePair) -> float:
+    """Return how far apart the margins of the judges of a panel lie; 0 for one judge."""
+    margins = pair.member_margins.values()
+    return max(margins, default=0.0) - min(margins, default=0.0)
+
+
+def panel_metrics(pairs: Sequence[PreferencePair]) -> dict[str, float]:
+    """Return the mean disagreement and the numbers of disputed and of reversed pairs; empty for one judge.
+
+    In a reversed pair, a judge prefers the rejected response.
+    """
+    rated = [pair for pair in pairs if pair.member_margins]
+    if not rated:
+        return {}
+    return {
+        "panel/disagreement_mean": sum(map(disagreement, rated)) / len(rated),
+        "panel/disputed": float(sum(pair.disputed for pair in rated)),
+        "panel/reversed": float(sum(min(pair.member_margins.values()) < 0 for pair in rated)),
+    }
