@@ -114,23 +114,23 @@ def _gold_from_json(row: dict[str, Any]) -> GoldRow:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Write the built-in corpus.")
+def run_corpus_command(parser: argparse.ArgumentParser, write: Callable[..., WrittenCorpus]) -> None:
+    """Write a corpus from the command line, whose options are the parameters of `write`, and print what it has."""
     parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--questions-per-document", type=int, default=QUESTIONS_PER_DOCUMENT)
-    arguments = parser.parse_args()
+    options = vars(parser.parse_args())
     try:
-        written = write_corpus(
-            arguments.out,
-            seed=arguments.seed,
-            documents=arguments.documents,
-            questions_per_document=arguments.questions_per_document,
-        )
+        written = write(options.pop("out"), **options)
     except StateError as error:
         sys.exit(str(error))
     print(f"{written.rows} questions on {written.documents} documents: {written.corpus}, {written.gold}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the built-in corpus.")
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    run_corpus_command(parser, write_corpus)
 
 
 if __name__ == "__main__":

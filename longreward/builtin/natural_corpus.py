@@ -14,13 +14,12 @@ answers have no faults: a real model makes its own.
 import argparse
 import json
 import random
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
-from longreward.builtin.corpus import WrittenCorpus, read_gold_rows
+from longreward.builtin.corpus import QUESTIONS_PER_DOCUMENT, WrittenCorpus, read_gold_rows, run_corpus_command
 from longreward.builtin.natural_documents import (
     QUESTION_KINDS,
     NaturalDocument,
@@ -30,10 +29,9 @@ from longreward.builtin.natural_documents import (
 )
 from longreward.builtin.natural_gold import NaturalGoldRow, natural_row_from_json
 from longreward.builtin.natural_values import Part
-from longreward.errors import StateError
 from longreward.utils.jsonl import open_atomic, to_line
 
-TRAIN_DOCUMENTS, HELD_OUT_DOCUMENTS, QUESTIONS_PER_DOCUMENT = 300, 100, 4
+TRAIN_DOCUMENTS, HELD_OUT_DOCUMENTS = 300, 100
 
 
 def write_natural_corpus(
@@ -114,25 +112,10 @@ def is_natural_gold(path: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the natural corpus.")
-    parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--train", type=int, default=TRAIN_DOCUMENTS, help="documents for training")
     parser.add_argument("--heldout", type=int, default=HELD_OUT_DOCUMENTS, help="held-out documents")
-    parser.add_argument("--questions-per-document", type=int, default=QUESTIONS_PER_DOCUMENT)
     parser.add_argument("--kinds", nargs="+", choices=get_args(QuestionKind), default=QUESTION_KINDS)
-    arguments = parser.parse_args()
-    try:
-        written = write_natural_corpus(
-            arguments.out,
-            seed=arguments.seed,
-            train=arguments.train,
-            heldout=arguments.heldout,
-            questions_per_document=arguments.questions_per_document,
-            kinds=arguments.kinds,
-        )
-    except StateError as error:
-        sys.exit(str(error))
-    print(f"{written.rows} questions on {written.documents} documents: {written.corpus}, {written.gold}")
+    run_corpus_command(parser, write_natural_corpus)
 
 
 if __name__ == "__main__":

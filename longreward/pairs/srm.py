@@ -1,6 +1,7 @@
 """SRM (paper, section 4.1): pairs by the rewards of a short-context reward model."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -32,6 +33,7 @@ class TinyRewardConfig(Config):
 class SrmConfig(RewardModelConfig):
     """The reward model of `pair.method: srm`; not used by other methods."""
 
+    section: ClassVar[str] = "pair.srm"
     min_margin: float = Field(default=0.0, ge=0)
     """Minimum difference of the two rewards, on the model's own scale. A tie never makes a pair."""
     tiny: TinyRewardConfig = TinyRewardConfig()

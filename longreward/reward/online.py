@@ -68,7 +68,7 @@ class OnlineReward:
         **columns: Any,
     ) -> list[float | None]:
         """Score a batch, with TRL's signature. Raises ConfigError for a missing column, and the errors of the judge."""
-        contexts, queries = (self._column(name, columns, len(completions)) for name in self._columns)
+        contexts, queries = (self._texts(name, columns, len(completions)) for name in self._columns)
         # TRL repeats the prompt of a group once per completion; grouped, its document is processed once.
         groups: dict[tuple[str, str, tuple[RubricItem, ...]], list[int]] = {}
         for index, prompt in enumerate(zip(contexts, queries, self._rubrics(columns, len(completions)), strict=True)):
@@ -98,21 +98,26 @@ class OnlineReward:
     def _rubrics(self, columns: Mapping[str, Any], count: int) -> list[tuple[RubricItem, ...]]:
         if self._rubric is None:
             return [()] * count
-        values = columns.get(self._rubric)
-        if not isinstance(values, list) or len(values) != count:
-            raise ConfigError(f"the online reward needs the column {self._rubric!r} with rubrics in the training data")
         try:
-            return [parse_rubric(value) for value in values]
+            return [parse_rubric(value) for value in self._column(self._rubric, columns, count)]
         except RowError as error:
             raise ConfigError(f"the column {self._rubric!r} of the training data: {error}") from None
 
-    def _column(self, name: str, columns: Mapping[str, Any], count: int) -> list[str]:
+    def _texts(self, name: str, columns: Mapping[str, Any], count: int) -> list[str]:
+        values = self._column(name, columns, count)
+        for value in values:
+            if not isinstance(value, str):
+                raise ConfigError(f"the column {name!r} of the training data: a text is needed, not {value!r:.80}")
+        return values
+
+    @staticmethod
+    def _column(name: str, columns: Mapping[str, Any], count: int) -> list[Any]:
         values = columns.get(name)
-        if not isinstance(values, list) or len(values) != count or not all(isinstance(text, str) for text in values):
+        if not isinstance(values, list) or len(values) != count:
             existing = ", ".join(key for key, column in columns.items() if isinstance(column, list)) or "none"
             raise ConfigError(
-                f"the online reward needs the text column {name!r} in the training data, which has: {existing}. Name "
-                "your columns with OnlineReward(context=…, query=…), or create the rows with prompt_rows"
+                f"the online reward needs the column {name!r} in the training data, which has: {existing}. Name your "
+                "columns with OnlineReward(context=…, query=…, rubric=…), or create the rows with prompt_rows"
             )
         return values
 

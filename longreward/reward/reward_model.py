@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -42,6 +42,8 @@ UNLIMITED = 10**9  # tokenizers without a limit report a number of thirty digits
 class RewardModelConfig(Config):
     """A reward model: a sequence classifier with one output."""
 
+    section: ClassVar[str] = "RewardModelConfig"
+    """Where errors tell users to change a setting."""
     model: str | None = None
     """A sequence-classification model with one output: a folder or a hub id with an optional revision
     (`org/name@revision`). null: a tiny model is trained once on the built-in short preferences and kept in the state
@@ -219,7 +221,7 @@ def load_reward_model(config: RewardModelConfig, path: str | Path | None = None)
     except (ServerUnavailable, ServerRefused):
         raise
     except PolicyError as error:
-        raise PolicyError(f"pair.srm.model: {error}") from error
+        raise PolicyError(f"{config.section}.model: {error}") from error
 
 
 def _open(config: RewardModelConfig, name: str) -> RewardModel:
@@ -241,6 +243,7 @@ def _open(config: RewardModelConfig, name: str) -> RewardModel:
     if config.base_url is not None:
         backend = RewardModelServer(
             config.base_url,
+            section=config.section,
             key_env=config.api_key_env,
             timeout_s=config.timeout_s,
             max_concurrency=config.max_concurrency,
@@ -252,7 +255,7 @@ def _open(config: RewardModelConfig, name: str) -> RewardModel:
     limits.append(saved.get("window"))
     window = config.window or min((limit for limit in limits if limit), default=None)
     if window is None:
-        raise PolicyError(f"{name}: its config has no maximum length; set pair.srm.window")
+        raise PolicyError(f"{name}: its config has no maximum length; set {config.section}.window")
     versioned_name = name
     if not Path(name).is_dir() and "@" not in name:
         revision = getattr(model_config, "_commit_hash", None) or config.revision

@@ -18,24 +18,23 @@ from longreward.utils.endpoints import read_key
 from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper
 
 ENDPOINTS = ("classify", "pooling")
-SECTION = "pair.srm"
 MAX_RETRIES = 5  # of a failed request (no connection, a timeout, 408, 409, 429, 5xx), with backoff
 
 
 class RewardModelServer:
     """Client of a served reward model; `url` is that of the endpoint, or of the server, which means `/classify`.
 
-    `window` is the most tokens that the server accepts, None if it does not say. Raises ServerUnavailable if a later
-    attempt may succeed, otherwise ServerRefused.
+    `window` is the most tokens that the server accepts, None if it does not say; `section` is that of the settings.
+    Raises ServerUnavailable if a later attempt may succeed, otherwise ServerRefused.
     """
 
-    def __init__(self, url: str, *, key_env: str | None, timeout_s: float, max_concurrency: int) -> None:
+    def __init__(self, url: str, *, section: str, key_env: str | None, timeout_s: float, max_concurrency: int) -> None:
         from openai import OpenAI, Timeout
 
         base, _, endpoint = url.rstrip("/").rpartition("/")
         if endpoint not in ENDPOINTS:
             base, endpoint = url.rstrip("/").removesuffix("/v1"), ENDPOINTS[0]
-        key = read_key(key_env, base_url=None, owner="the reward model's server", section=SECTION) if key_env else None
+        key = read_key(key_env, base_url=None, owner="the reward model's server", section=section) if key_env else None
         connect_s = min(timeout_s, CONNECT_TIMEOUT_S)
         self._client = OpenAI(
             base_url=base,
@@ -45,9 +44,9 @@ class RewardModelServer:
         )
         self._errors = ErrorMapper(
             server=f"reward model at {base}/{endpoint}",
-            section=SECTION,
+            section=section,
             key=key,
-            key_env=key_env or f"the variable that {SECTION}.api_key_env names",
+            key_env=key_env or f"the variable that {section}.api_key_env names",
             timeout_s=timeout_s,
             connect_s=connect_s,
             protocol="vLLM pooling",

@@ -17,7 +17,7 @@ from longreward.errors import DataError, PolicyError
 from longreward.models.compatibility import check_attention, load_errors
 from longreward.models.config import PolicyConfig
 from longreward.models.model_ref import pretrained_kwargs
-from longreward.models.policy import Policy, load_tokenizer, policy_window, select_device
+from longreward.models.policy import Policy, PolicyTokenizer, load_tokenizer, policy_window, select_device
 from longreward.reward.reward_model import INPUT_KEY, set_padding_token
 from longreward.reward.reward_model_input import DocumentPart, InputEncoder
 from longreward.training.config import OptimizationSettings
@@ -103,7 +103,7 @@ def train_reward_model(
         *(f"{n:,}" for n in (data.stats.count, data.stats.longest, window, data.stats.cut_prompts)),
     )
     set_seed(config.seed)  # loading the model initializes the head
-    policy = load_classifier(policy_config, base, training=config.lora is None)
+    policy = load_classifier(policy_config, base, tokenizer, training=config.lora is None)
     policy.model.config.update({INPUT_KEY: {"window": window, "document": config.document}, TRAINING_KEY: key})
     lora = build_lora_config(config.lora, policy.model, task="SEQ_CLS")
     bf16 = resolve_bf16(
@@ -177,7 +177,7 @@ def tokenize_score_pairs(
     return collect_rows("pairs", rows(), lambda: counts.stats(encoder.window), rows_dir)
 
 
-def load_classifier(config: PolicyConfig, base: str, *, training: bool) -> Policy:
+def load_classifier(config: PolicyConfig, base: str, tokenizer: PolicyTokenizer, *, training: bool) -> Policy:
     """Load a causal language model under a new head with one output; `training`: all weights are trained.
 
     The head's initial weights are random: set the seed before. PolicyError if the model cannot be loaded.
@@ -186,7 +186,6 @@ def load_classifier(config: PolicyConfig, base: str, *, training: bool) -> Polic
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
     check_attention(config)
-    encoder, window = load_tokenizer(config, base), policy_window(config, base)
     device = select_device(config)
     kwargs = pretrained_kwargs(config, base) | {
         "dtype": "float32" if training and config.dtype == "auto" else config.dtype,
@@ -195,5 +194,5 @@ def load_classifier(config: PolicyConfig, base: str, *, training: bool) -> Polic
     }
     with load_errors("model", base, config), suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(**kwargs)
-    set_padding_token(model, encoder.tokenizer, base)
-    return Policy(config, base, model.to(device), encoder, window or 0, device)
+    set_padding_token(model, tokenizer.tokenizer, base)
+    return Policy(config, base, model.to(device), tokenizer, policy_window(config, base) or 0, device)

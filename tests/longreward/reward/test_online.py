@@ -73,6 +73,10 @@ async def test_column_names() -> None:
     assert (await reward(["p"], [KELD], text=[KELD], question=[WHO]))[0] > 5
     with pytest.raises(ConfigError, match=r"column 'question'.* has: text"):
         await reward(["p"], [KELD], text=[KELD])
+    with pytest.raises(ConfigError, match=r"column 'question' of the training data: a text is needed, not None"):
+        await reward(["p"], [KELD], text=[KELD], question=[None])
+    with pytest.raises(ConfigError, match=r"column 'items'.* has: text, question"):
+        await OnlineReward(context="text", query="question", rubric="items")(["p"], [KELD], text=[KELD], question=[WHO])
 
 
 def test_batch_mode_and_adaptive_strategy_rejected() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from longreward import OnlineReward, abest_of_n
 from longreward.errors import PolicyError
+from longreward.pairs.srm import SrmConfig
 from longreward.records import Example, Response
 from longreward.reward.reward_model import (
     INPUT_KEY,
@@ -169,9 +170,9 @@ def test_special_tokens_are_ordinary_text(save_classifier: Callable[..., Path], 
 def test_invalid_reward_models_rejected(
     tiny_policy: Path, save_classifier: Callable[..., Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(PolicyError, match=r"pair.srm.model: .*score.weight|pair.srm.model: .*outputs"):
-        load_reward_model(RewardModelConfig(model=str(tiny_policy)))
+    with pytest.raises(PolicyError, match=r"^pair\.srm\.model: .*has 2 outputs"):
+        load_reward_model(SrmConfig(model=str(tiny_policy)))
     with pytest.raises(PolicyError, match="has 3 outputs"):
         load_reward_model(RewardModelConfig(model=str(save_classifier(tmp_path / "three", labels=3))))
-    with pytest.raises(PolicyError, match=r"pair.srm.model: .*absent: no such folder"):
+    with pytest.raises(PolicyError, match=r"^RewardModelConfig\.model: .*absent: no such folder"):
         load_reward_model(RewardModelConfig(model=str(tmp_path / "absent")))

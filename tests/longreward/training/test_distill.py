@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from longreward.errors import DataError, PolicyError
 from longreward.models.config import PolicyConfig
+from longreward.models.policy import Policy, load_tokenizer
 from longreward.records import Example, Response
 from longreward.reward.reward_model import RewardModelConfig, load_reward_model
 from longreward.reward.reward_model_input import InputEncoder
@@ -56,6 +57,10 @@ def make_prompt(number: int) -> ScoredPrompt:
 PROMPTS = [make_prompt(number) for number in range(9)]
 
 
+def load_base(path: Path, *, training: bool) -> Policy:
+    return load_classifier(POLICY, str(path), load_tokenizer(POLICY, path), training=training)
+
+
 def train(folder: Path, base: Path, log_step: Any = None, *, query: str = "who built it ?", **changes: Any) -> Any:
     return train_reward_model(
         CONFIG.model_copy(update=changes),
@@ -96,7 +101,7 @@ def test_lora_is_merged_and_kept_beside(tiny_policy: Path, tmp_path: Path) -> No
     train(tmp_path, tiny_policy, lora=LoraSettings(r=4))
     assert not [name for name in weights(tmp_path) if "lora" in name]
     merged = load_reward_model(RewardModelConfig(model=str(tmp_path / "reward")))
-    base = load_classifier(POLICY, str(tiny_policy), training=False)
+    base = load_base(tiny_policy, training=False)
     adapted = PeftModel.from_pretrained(base.model, tmp_path / "reward" / "adapter").eval()
     ids, _ = merged.encoder.encode(context="the town", query="who ?", response="anna built it")
     [[reward]] = merged.backend.rewards([[ids or []]])
@@ -104,7 +109,7 @@ def test_lora_is_merged_and_kept_beside(tiny_policy: Path, tmp_path: Path) -> No
         expected = float(adapted(input_ids=torch.tensor([ids])).logits[0, 0])
     assert reward == pytest.approx(expected, abs=1e-4)
     name = "model.layers.0.self_attn.q_proj.weight"
-    unchanged = load_classifier(POLICY, str(tiny_policy), training=False).model.state_dict()
+    unchanged = load_base(tiny_policy, training=False).model.state_dict()
     assert not torch.equal(unchanged[name], weights(tmp_path)[name])
 
 
@@ -136,7 +141,7 @@ def test_seed_decides_head(tiny_policy: Path, tmp_path: Path) -> None:
 
 
 def test_margin_is_scaled_difference_in_loss(tiny_policy: Path, tmp_path: Path) -> None:
-    policy = load_classifier(POLICY, str(tiny_policy), training=True)
+    policy = load_base(tiny_policy, training=True)
     config = CONFIG.model_copy(update={"margin_scale": 0.5})
     encoder = InputEncoder(policy.encoder.chat, 48)
     data = tokenize_score_pairs(encoder, PROMPTS[:1], config, rows_dir=tmp_path / "rows")
