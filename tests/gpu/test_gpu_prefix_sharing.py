@@ -1,18 +1,17 @@
 """Shared prefixes against unmodified TRL on a GPU: loss, gradients and logged metrics of a DPO step."""
 
 import copy
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from dpo_step import DPO_SETTINGS, DPOStep, compute_step, make_model
 from gpu_sizes import GPU_SIZES
 from peft import LoraConfig
 from tokenizers import Tokenizer, models
 from transformers import (
-    AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
     Glm4Config,
@@ -49,23 +48,6 @@ LENGTHS = ((300, 40, 25), (120, 7, 60), (512, 33, 33))
 """Tokens of prompt, chosen and rejected response."""
 
 
-@dataclass
-class DPOStep:
-    """What one step computed."""
-
-    loss: float
-    metrics: dict[str, float]
-    gradients: dict[str, torch.Tensor] = field(repr=False)
-
-    def gradient_difference(self, other: "DPOStep") -> float:
-        """Return the largest difference of a weight's gradients, relative to the norm of the other's gradient."""
-        assert self.gradients.keys() == other.gradients.keys()
-        return max(
-            float((self.gradients[name] - gradient).norm() / (gradient.norm() + 1e-6))
-            for name, gradient in other.gradients.items()
-        )
-
-
 class PreparedDPOTrainer(DPOTrainer):
     """Takes tokenized rows with the reference's log-probabilities as they are."""
 
@@ -76,15 +58,18 @@ class PreparedDPOTrainer(DPOTrainer):
         return dataset
 
 
-def make_model(architecture: str, device: torch.device, attention: str | None = None) -> Any:
-    torch.manual_seed(0)
+def make_architecture(architecture: str, device: torch.device, attention: str | None = None) -> Any:
     attention = attention or ("eager" if architecture in EAGER_ONLY else "sdpa")
-    config = copy.deepcopy(ARCHITECTURES[architecture])
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
-    if architecture == "gpt_oss":
-        for layer in model.model.layers:
-            torch.nn.init.normal_(layer.self_attn.sinks)
-    return model.to(device)
+    return make_model(copy.deepcopy(ARCHITECTURES[architecture]), attention).to(device)
+
+
+def gradient_difference(step: DPOStep, other: DPOStep) -> float:
+    """Return the largest difference of a weight's gradients, relative to the norm of the other's gradient."""
+    assert step.gradients.keys() == other.gradients.keys()
+    return max(
+        float((step.gradients[name] - gradient).norm() / (gradient.norm() + 1e-6))
+        for name, gradient in other.gradients.items()
+    )
 
 
 def make_rows(lengths: tuple[tuple[int, int, int], ...]) -> list[dict[str, Any]]:
@@ -99,82 +84,55 @@ def make_rows(lengths: tuple[tuple[int, int, int], ...]) -> list[dict[str, Any]]
     ]
 
 
-def compute_step(
+def take_step(
     model: Any, folder: Any, *, shared: bool, lengths: tuple[tuple[int, int, int], ...] = LENGTHS, **options: Any
 ) -> DPOStep:
     """Compute the loss and gradients of one batch on a copy of the model."""
     model = copy.deepcopy(model)
-    device = model.device
     lora = options.pop("lora", None)
     if shared:
         share_prefix(model)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1}, unk_token="<pad>"))
     torch.manual_seed(1)  # new adapters
+    settings = {**DPO_SETTINGS, "precompute_ref_log_probs": True, "use_cpu": model.device.type == "cpu", **options}
     trainer = PreparedDPOTrainer(
         model,
-        args=DPOConfig(
-            output_dir=str(folder),
-            per_device_train_batch_size=len(lengths),
-            max_length=None,
-            beta=0.15,
-            loss_type=["sigmoid", "sft"],
-            loss_weights=[1.0, 0.1],
-            precompute_ref_log_probs=True,
-            use_cpu=device.type == "cpu",
-            report_to="none",
-            disable_tqdm=True,
-            **{"gradient_checkpointing": False, "bf16": False, **options},
-        ),
+        args=DPOConfig(output_dir=str(folder), per_device_train_batch_size=len(lengths), **settings),
         data_collator=PairCollator(pad_token_id=0) if shared else None,
         train_dataset=Dataset.from_list(make_rows(lengths)),
         processing_class=PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="</s>"),
         peft_config=lora,
     )
-    trainer.model.train()
-    if trainer.args.gradient_checkpointing:  # train() would enable it
-        trainer.model.activation_checkpointing_enable()
-        assert trainer.model.is_gradient_checkpointing
-    batch = trainer._prepare_inputs(trainer.data_collator(list(trainer.train_dataset)))
-    loss = trainer.compute_loss(trainer.accelerator.prepare_model(trainer.model), batch)  # prepared: with autocast
-    loss.backward()
-    return DPOStep(
-        loss=loss.item(),
-        metrics={name: values[-1] for name, values in trainer._metrics["train"].items()},
-        gradients={
-            name: weight.grad.float().cpu()
-            for name, weight in trainer.model.named_parameters()
-            if weight.grad is not None
-        },
-    )
+    return compute_step(trainer)
 
 
 def assert_equal_in_float32(shared: DPOStep, stock: DPOStep) -> None:
     assert shared.loss == pytest.approx(stock.loss, rel=1e-5)
     assert shared.metrics == pytest.approx(stock.metrics, rel=1e-4, abs=1e-4)
-    assert shared.gradient_difference(stock) < 5e-4
+    assert gradient_difference(shared, stock) < 5e-4
     assert max(float(gradient.abs().max()) for gradient in stock.gradients.values()) > 1e-3
 
 
 def assert_as_precise_as(shared: DPOStep, stock: DPOStep, exact: DPOStep) -> None:
     """Compare two steps in 16 bits with one in float32: sharing must not be less precise than TRL by itself."""
     assert abs(shared.loss - exact.loss) < 2 * abs(stock.loss - exact.loss) + 5e-3 * abs(exact.loss)
-    assert shared.gradient_difference(exact) < 1.5 * stock.gradient_difference(exact) + 5e-3
+    assert gradient_difference(shared, exact) < 1.5 * gradient_difference(stock, exact) + 5e-3
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_float32_step_equals_trl(architecture, device, tmp_path):
-    model = make_model(architecture, device)
+    model = make_architecture(architecture, device)
     assert unsupported_reason(copy.deepcopy(model).eval(), longest=600) is None
-    shared, stock = (compute_step(model, tmp_path, shared=shared) for shared in (True, False))
+    shared, stock = (take_step(model, tmp_path, shared=shared) for shared in (True, False))
     assert_equal_in_float32(shared, stock)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "glm4", "gemma3"])
 def test_bfloat16_step_is_as_precise_as_trl(architecture, attention, device, tmp_path):
-    model = make_model(architecture, device, attention)
-    exact = compute_step(model, tmp_path, shared=False)
-    shared, stock = (compute_step(model, tmp_path, shared=shared, bf16=True) for shared in (True, False))
+    model = make_architecture(architecture, device, attention)
+    exact = take_step(model, tmp_path, shared=False)
+    shared, stock = (take_step(model, tmp_path, shared=shared, bf16=True) for shared in (True, False))
     assert_as_precise_as(shared, stock, exact)
     assert stock.loss != exact.loss
 
@@ -182,11 +140,11 @@ def test_bfloat16_step_is_as_precise_as_trl(architecture, attention, device, tmp
 @pytest.mark.parametrize("bf16", [False, True])
 def test_long_prompt(bf16, device, tmp_path):
     lengths = ((4096, 200, 150),)
-    model = make_model("llama", device)
-    exact = compute_step(model, tmp_path, shared=False, lengths=lengths)
-    shared = compute_step(model, tmp_path, shared=True, lengths=lengths, bf16=bf16)
+    model = make_architecture("llama", device)
+    exact = take_step(model, tmp_path, shared=False, lengths=lengths)
+    shared = take_step(model, tmp_path, shared=True, lengths=lengths, bf16=bf16)
     if bf16:
-        stock = compute_step(model, tmp_path, shared=False, lengths=lengths, bf16=True)
+        stock = take_step(model, tmp_path, shared=False, lengths=lengths, bf16=True)
         assert_as_precise_as(shared, stock, exact)
     else:
         assert_equal_in_float32(shared, exact)
@@ -195,41 +153,41 @@ def test_long_prompt(bf16, device, tmp_path):
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_lora_and_checkpointing(checkpointing, bf16, device, tmp_path):
-    model = make_model("llama", device)
+    model = make_architecture("llama", device)
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     options = {"lora": lora, "gradient_checkpointing": checkpointing}
-    exact = compute_step(model, tmp_path, shared=False, **options)
-    shared = compute_step(model, tmp_path, shared=True, bf16=bf16, **options)
+    exact = take_step(model, tmp_path, shared=False, **options)
+    shared = take_step(model, tmp_path, shared=True, bf16=bf16, **options)
     if bf16:
-        assert_as_precise_as(shared, compute_step(model, tmp_path, shared=False, bf16=True, **options), exact)
+        assert_as_precise_as(shared, take_step(model, tmp_path, shared=False, bf16=True, **options), exact)
     else:
         assert_equal_in_float32(shared, exact)
 
 
 def test_16_bit_weights_under_adapter(device, tmp_path):
     """An 8B model on one GPU: frozen bfloat16 weights, a float32 adapter, checkpointing."""
-    exact = make_model("llama", device)
+    exact = make_architecture("llama", device)
     model = copy.deepcopy(exact).to(torch.bfloat16)
     exact = model.float() if device.type == "cpu" else copy.deepcopy(model).float()
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
     options = {"lora": lora, "gradient_checkpointing": True}
-    steps = [compute_step(model, tmp_path, shared=shared, bf16=True, **options) for shared in (True, False)]
-    assert_as_precise_as(*steps, compute_step(exact, tmp_path, shared=False, **options))
+    steps = [take_step(model, tmp_path, shared=shared, bf16=True, **options) for shared in (True, False)]
+    assert_as_precise_as(*steps, take_step(exact, tmp_path, shared=False, **options))
 
 
 @pytest.mark.skipif(find_spec("flash_attn") is None, reason="flash-attn is not installed")
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma2"])
 def test_flash_attention_step_is_as_precise_as_trl(architecture, device, tmp_path):
-    exact = compute_step(make_model(architecture, device), tmp_path, shared=False)
-    model = make_model(architecture, device, "flash_attention_2")
-    shared, stock = (compute_step(model, tmp_path, shared=shared, bf16=True) for shared in (True, False))
+    exact = take_step(make_architecture(architecture, device), tmp_path, shared=False)
+    model = make_architecture(architecture, device, "flash_attention_2")
+    shared, stock = (take_step(model, tmp_path, shared=shared, bf16=True) for shared in (True, False))
     assert_as_precise_as(shared, stock, exact)
 
 
 @pytest.mark.skipif(find_spec("liger_kernel") is None, reason="liger-kernel is not installed")
 def test_liger_kernels(device, tmp_path):
-    model = make_model("llama", device)
-    exact = compute_step(model, tmp_path, shared=False)
+    model = make_architecture("llama", device)
+    exact = take_step(model, tmp_path, shared=False)
     options = {"use_liger_kernel": True, "bf16": True}
-    shared, stock = (compute_step(model, tmp_path, shared=shared, **options) for shared in (True, False))
+    shared, stock = (take_step(model, tmp_path, shared=shared, **options) for shared in (True, False))
     assert_as_precise_as(shared, stock, exact)

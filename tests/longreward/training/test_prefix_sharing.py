@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from dpo_step import DPO_SETTINGS, DPOStep, compute_step, make_model
 from peft import LoraConfig
 from tiny_sizes import TINY_SIZES
 from tokenizers import Tokenizer, models
@@ -64,15 +65,13 @@ def tokenizer():
     """Letters and four merges, by one of which a prompt's last letter and an answer's first one are one token."""
     merges = [("?", " "), ("t", "h"), ("th", "e"), ("i", "n")]
     letters = sorted({letter for texts in PAIRS for text in texts for letter in text})
-    words = ["<pad>", "</s>", "<unk>", *letters, *(one + other for one, other in merges)]
+    words = ["<pad>", "</s>", "<unk>", *letters, *(first + second for first, second in merges)]
     bpe = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges, unk_token="<unk>"))
     return PreTrainedTokenizerFast(tokenizer_object=bpe, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
 
 
-def make_model(kind: str = "llama", attention: str = "sdpa", **changes: Any):
-    torch.manual_seed(0)
-    config = {**CONFIGS, **SPECIAL}[kind](vocab_size=120, **{**SIZES, **changes})
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=torch.float32)
+def make_architecture(name: str = "llama", attention: str = "sdpa", **changes: Any) -> Any:
+    return make_model({**CONFIGS, **SPECIAL}[name](vocab_size=120, **{**SIZES, **changes}), attention)
 
 
 def make_trainer(model, tokenizer, tmp_path, *, packed: bool, size: int = 3, lora=None, ref_model=None, **arguments):
@@ -80,21 +79,13 @@ def make_trainer(model, tokenizer, tmp_path, *, packed: bool, size: int = 3, lor
         share_prefix(model)
         if ref_model is not None:
             share_prefix(ref_model)
+    settings = {**DPO_SETTINGS, "save_strategy": "no", "logging_steps": 1, **arguments}
     config = DPOConfig(
         output_dir=str(tmp_path / ("packed" if packed else "stock")),
         per_device_train_batch_size=size,
         learning_rate=1e-2,
-        max_length=None,
-        beta=0.15,
-        loss_type=["sigmoid", "sft"],
-        loss_weights=[1.0, 0.1],
         use_cpu=True,
-        bf16=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
-        logging_steps=1,
-        **{"gradient_checkpointing": False, **arguments},
+        **settings,
     )
     texts = [{"prompt": prompt, "chosen": chosen, "rejected": rejected} for prompt, chosen, rejected in PAIRS]
     return DPOTrainer(
@@ -108,61 +99,50 @@ def make_trainer(model, tokenizer, tmp_path, *, packed: bool, size: int = 3, lor
     )
 
 
-def step_of(trainer, count: int = 3) -> dict[str, Any]:
-    """Return the loss of the first `count` pairs, its gradients and the logged metrics."""
-    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(count)]))
-    trainer.model.train()
-    if trainer.args.gradient_checkpointing:  # train() would enable it
-        trainer.model.activation_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-        assert trainer.model.is_gradient_checkpointing
-    loss = trainer.compute_loss(trainer.model, batch)
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
-    logged = {name: values[-1] for name, values in trainer._metrics["train"].items()}
-    return {"loss": loss.item(), "gradients": gradients, "logged": logged}
-
-
-def assert_equal(packed: dict[str, Any], stock: dict[str, Any]) -> None:
-    assert packed["loss"] == pytest.approx(stock["loss"], rel=1e-5)
-    assert packed["logged"] == pytest.approx(stock["logged"], rel=1e-4, abs=1e-5)
-    assert packed["gradients"].keys() == stock["gradients"].keys()
-    for name, gradient in stock["gradients"].items():
+def assert_equal(packed: DPOStep, stock: DPOStep) -> None:
+    assert packed.loss == pytest.approx(stock.loss, rel=1e-5)
+    assert packed.metrics == pytest.approx(stock.metrics, rel=1e-4, abs=1e-5)
+    assert packed.gradients.keys() == stock.gradients.keys()
+    for name, gradient in stock.gradients.items():
         scale = gradient.abs().max() + 1e-6
-        assert (packed["gradients"][name] - gradient).abs().max() < 2e-4 * scale, name
+        assert (packed.gradients[name] - gradient).abs().max() < 2e-4 * scale, name
 
 
-def both(
-    tokenizer, tmp_path, *, count: int = 3, model=None, ref=None, **options
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    model = model if model is not None else make_model()
-    result = []
-    for packed in (True, False):
-        own, own_ref = copy.deepcopy(model), copy.deepcopy(ref)
-        trainer = make_trainer(own, tokenizer, tmp_path, packed=packed, ref_model=own_ref, **options)
-        result.append(step_of(trainer, count))
-    return result[0], result[1]
+def compute_steps(
+    tokenizer, tmp_path, *, rows: int = 3, model=None, ref_model=None, **options
+) -> tuple[DPOStep, DPOStep]:
+    """Return the step with shared prefixes and that of TRL by itself, each on copies of the models."""
+    model = make_architecture() if model is None else model
+
+    def step(packed: bool) -> DPOStep:
+        models = {"model": copy.deepcopy(model), "ref_model": copy.deepcopy(ref_model)}
+        return compute_step(
+            make_trainer(tokenizer=tokenizer, tmp_path=tmp_path, packed=packed, **models, **options), rows
+        )
+
+    return step(True), step(False)
 
 
-def a_reference():
+def make_reference() -> Any:
+    ref_model = make_architecture()
     torch.manual_seed(1)
-    ref = make_model()
     with torch.no_grad():
-        for weight in ref.parameters():
+        for weight in ref_model.parameters():
             weight.add_(torch.randn_like(weight) * 0.02)
-    return ref
+    return ref_model
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", list(CONFIGS))
-def test_gradients_equal_stock_trl(kind, attention, tokenizer, tmp_path):
-    model = make_model(kind, attention)
-    packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
+@pytest.mark.parametrize("architecture", list(CONFIGS))
+def test_gradients_equal_stock_trl(architecture, attention, tokenizer, tmp_path):
+    model = make_architecture(architecture, attention)
+    packed, stock = compute_steps(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
     assert_equal(packed, stock)
-    assert max(float(g.abs().max()) for g in stock["gradients"].values()) > 1e-2
+    assert max(float(g.abs().max()) for g in stock.gradients.values()) > 1e-2
 
 
 @pytest.mark.parametrize(
-    ("kind", "attention", "changes"),
+    ("architecture", "attention", "changes"),
     [
         ("gemma2", "eager", {"attn_logit_softcapping": 3.0, "sliding_window": 512}),  # caps its scores
         ("gemma3", "sdpa", {"sliding_window": 128}),  # windows in some layers, wider than the longest pair
@@ -170,16 +150,13 @@ def test_gradients_equal_stock_trl(kind, attention, tokenizer, tmp_path):
         ("qwen2_moe", "sdpa", {"num_experts": 4, "moe_intermediate_size": 16, **EXPERTS}),  # sliding_window 0
     ],
 )
-def test_gradients_equal_stock_trl_with_special_attention(kind, attention, changes, tokenizer, tmp_path):
-    model = make_model(kind, attention, **changes)
-    if kind == "gpt_oss":
-        for layer in model.model.layers:
-            torch.nn.init.normal_(layer.self_attn.sinks)
+def test_gradients_equal_stock_trl_with_special_attention(architecture, attention, changes, tokenizer, tmp_path):
+    model = make_architecture(architecture, attention, **changes)
     assert unsupported_reason(model.eval(), longest=100) is None
-    packed, stock = both(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
+    packed, stock = compute_steps(tokenizer, tmp_path, model=model, precompute_ref_log_probs=True)
     assert_equal(packed, stock)
-    if kind == "gpt_oss":
-        assert stock["gradients"]["model.layers.0.self_attn.sinks"].abs().max() > 1e-4
+    if architecture == "gpt_oss":
+        assert stock.gradients["model.layers.0.self_attn.sinks"].abs().max() > 1e-4
 
 
 def test_fixture_has_token_that_merges_across_boundary(tokenizer):
@@ -188,17 +165,17 @@ def test_fixture_has_token_that_merges_across_boundary(tokenizer):
     assert whole[: len(alone)] != alone
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_unequal_lengths_with_reference_model(count, tokenizer, tmp_path):
-    packed, stock = both(tokenizer, tmp_path, count=count, ref=a_reference())
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_unequal_lengths_with_reference_model(rows, tokenizer, tmp_path):
+    packed, stock = compute_steps(tokenizer, tmp_path, rows=rows, ref_model=make_reference())
     assert_equal(packed, stock)
-    assert stock["logged"]["rewards/margins"] != 0
+    assert stock.metrics["rewards/margins"] != 0
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing(reentrant, tokenizer, tmp_path):
     options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": reentrant}}
-    packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True, **options)
+    packed, stock = compute_steps(tokenizer, tmp_path, precompute_ref_log_probs=True, **options)
     assert_equal(packed, stock)
 
 
@@ -206,7 +183,7 @@ def test_gradient_checkpointing(reentrant, tokenizer, tmp_path):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_disabled_adapter_is_reference(precompute, checkpointing, tokenizer, tmp_path):
     lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    packed, stock = both(
+    packed, stock = compute_steps(
         tokenizer,
         tmp_path,
         lora=lora,
@@ -214,7 +191,7 @@ def test_disabled_adapter_is_reference(precompute, checkpointing, tokenizer, tmp
         gradient_checkpointing=checkpointing,
     )
     assert_equal(packed, stock)
-    assert abs(stock["logged"]["rewards/margins"]) > 1e-3
+    assert abs(stock.metrics["rewards/margins"]) > 1e-3
 
 
 def test_three_steps_give_same_weights(tokenizer, tmp_path):
@@ -222,7 +199,7 @@ def test_three_steps_give_same_weights(tokenizer, tmp_path):
     for packed in (True, False):
         torch.manual_seed(0)
         trainer = make_trainer(
-            make_model(), tokenizer, tmp_path, packed=packed, size=1, max_steps=3, ref_model=a_reference()
+            make_architecture(), tokenizer, tmp_path, packed=packed, size=1, max_steps=3, ref_model=make_reference()
         )
         trainer.train()
         ends.append({name: p.detach().clone() for name, p in trainer.model.named_parameters()})
@@ -237,7 +214,7 @@ def test_continued_positions_detected(tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(
         prefix_sharing, "row_positions", lambda lengths, longest, device: torch.arange(longest).repeat(len(lengths), 1)
     )
-    packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True)
+    packed, stock = compute_steps(tokenizer, tmp_path, precompute_ref_log_probs=True)
     with pytest.raises(AssertionError):
         assert_equal(packed, stock)
 
@@ -246,7 +223,7 @@ def test_rejected_attending_to_chosen_detected(tokenizer, tmp_path, monkeypatch)
     monkeypatch.setattr(
         prefix_attention, "_attend_pair", lambda attend, query, key, value, lengths: attend(query, key, value)
     )
-    packed, stock = both(tokenizer, tmp_path, precompute_ref_log_probs=True)
+    packed, stock = compute_steps(tokenizer, tmp_path, precompute_ref_log_probs=True)
     with pytest.raises(AssertionError):
         assert_equal(packed, stock)
 
@@ -258,7 +235,7 @@ def test_shifted_responses_detected(tokenizer, tmp_path, monkeypatch):
         return (original(lengths, device) - 1).clamp(min=0)
 
     monkeypatch.setattr(prefix_sharing, "response_indices", one_early)
-    packed, stock = both(tokenizer, tmp_path, count=1, precompute_ref_log_probs=True)
+    packed, stock = compute_steps(tokenizer, tmp_path, rows=1, precompute_ref_log_probs=True)
     with pytest.raises(AssertionError):
         assert_equal(packed, stock)
 
@@ -286,22 +263,22 @@ def test_collated_batch_by_hand():
 
 
 def test_reference_loaded_by_trainer_refused(tokenizer, tmp_path):
-    make_model().save_pretrained(tmp_path / "policy")
+    make_architecture().save_pretrained(tmp_path / "policy")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype=torch.float32)
     trainer = make_trainer(model, tokenizer, tmp_path, packed=True)
     with pytest.raises(PolicyError, match="a reference model that the trainer loaded"):
-        step_of(trainer)
+        compute_step(trainer)
 
 
 def test_stock_batch_refused(tokenizer, tmp_path):
-    trainer = make_trainer(make_model(), tokenizer, tmp_path, packed=False, precompute_ref_log_probs=True)
+    trainer = make_trainer(make_architecture(), tokenizer, tmp_path, packed=False, precompute_ref_log_probs=True)
     share_prefix(trainer.model)
     with pytest.raises(PolicyError, match="batches must come from PairCollator"):
-        step_of(trainer)
+        compute_step(trainer)
 
 
 def test_remove_restores_model():
-    model, ids = make_model(), torch.tensor([[5, 6, 7, 8]])
+    model, ids = make_architecture(), torch.tensor([[5, 6, 7, 8]])
     before = model(ids).logits
     shared = share_prefix(model)
     with pytest.raises(PolicyError):
