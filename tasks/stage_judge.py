@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager, contextmanager
 
 from longreward.errors import BudgetExceeded
-from longreward.evaluation.panel_agreement import PanelAgreement, format_alphas
 from longreward.human_labels.gate import agreement_failures, agreement_metrics, check_labels
 from longreward.human_labels.report import render_markdown as render_agreement
 from longreward.judge import is_overloaded, request_summary
@@ -18,6 +17,7 @@ from longreward.planning.estimate import StagePlan, plan_scoring
 from longreward.planning.plan import plan_project
 from longreward.planning.render import format_needs, format_remaining
 from longreward.reward import ScoredExample
+from longreward.reward.panel_agreement import PanelAgreement, format_alphas
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import judge_checks, ledger_file, project_path

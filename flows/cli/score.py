@@ -68,9 +68,9 @@ async def _interrupt_on_sigterm(scoring: Coroutine[Any, Any, int]) -> int:
 
 
 async def _score_files(params: "Params", ledger: Path, *, data: Path, responses: Path, out: Path) -> int:
-    from longreward.evaluation.panel_agreement import panel_agreement
     from longreward.judge import is_overloaded, open_judge, request_summary
     from longreward.planning.file_budget import scoring_budget
+    from longreward.reward.panel_agreement import panel_agreement
     from longreward.reward.score_files import score_files, sibling_path
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from longreward.evaluation.panel_agreement import member_rewards
 from longreward.pairs.config import SelectionConfig
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.records import PreferencePair, ScoredResponse
+from longreward.reward.panel import member_rewards
 
 
 def check_dispute(config: SelectionConfig, pair: PreferencePair, scored: Sequence[ScoredResponse]) -> Outcome:

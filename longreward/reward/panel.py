@@ -13,7 +13,15 @@ from typing import Any
 
 from longreward.judge import ParsedReply
 from longreward.judge.config import Reducer
-from longreward.records import MemberScore, Statement
+from longreward.records import (
+    EQUAL_WEIGHTS,
+    Bounds,
+    Dimension,
+    MemberScore,
+    ScoredResponse,
+    Statement,
+    weighted_bounds,
+)
 
 RATING_REDUCERS: Mapping[Reducer, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
@@ -63,6 +71,24 @@ def mean_votes(statements: Sequence[Statement], replies: Sequence[ParsedReply[An
         score = 10 * statistics.fmean(votes) if len(votes) == len(statements) else None
         members.append(member_score(judge, score, [reply for reply in replies if reply.judge == judge]))
     return tuple(members)
+
+
+def member_rewards(scored: ScoredResponse, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> dict[str, float]:
+    """Return the weighted reward by each judge of a panel, where it has rated all that the panel has.
+
+    In a dimension that a judge does not rate, the score of the others counts. Empty for one judge.
+    """
+    judges = dict.fromkeys(member.judge for verdict in scored.verdicts.values() for member in verdict.members)
+    rewards = {}
+    for judge in judges:
+        scores: dict[Dimension, Bounds | None] = {}
+        for dimension, verdict in scored.verdicts.items():
+            rating = [member.score for member in verdict.members if member.judge == judge]
+            score = rating[0] if rating else verdict.score
+            scores[dimension] = None if score is None else (score, score)
+        if (bounds := weighted_bounds(scores, weights)) is not None:
+            rewards[judge] = bounds[0]
+    return rewards
 
 
 def sum_usage(replies: Sequence[ParsedReply[Any]]) -> dict[str, int]:

@@ -14,7 +14,6 @@ from chat_server import ChatServer, completion_body
 
 from longreward.data.formats import pair_from_row, pair_to_row, scored_from_row, scored_to_row
 from longreward.errors import JudgeUnavailable
-from longreward.evaluation.panel_agreement import PanelAgreement, member_rewards
 from longreward.judge import JudgeConfig, open_judge
 from longreward.judge.prompts import load_prompts
 from longreward.judge.usage import Price, PricesConfig
@@ -27,6 +26,8 @@ from longreward.planning.estimate import plan_scoring
 from longreward.planning.reply_stats import Range
 from longreward.records import Example, PreferencePair, Response
 from longreward.reward import ScoreConfig, ScoredExample, open_scorer, score_examples
+from longreward.reward.panel import member_rewards
+from longreward.reward.panel_agreement import PanelAgreement
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 

@@ -7,27 +7,10 @@ from longreward.data.formats import read_scored
 from longreward.evaluation.reliability import Level, Reliability
 from longreward.evaluation.statistics import Estimate
 from longreward.judge.judge import metric_name
-from longreward.records import EQUAL_WEIGHTS, Bounds, Dimension, ScoredResponse, weighted_bounds
+from longreward.records import ScoredResponse
+from longreward.reward.panel import member_rewards
 
 SUPPORT, REWARD = "support", "reward"
-
-
-def member_rewards(scored: ScoredResponse, weights: Mapping[Dimension, float] = EQUAL_WEIGHTS) -> dict[str, float]:
-    """Return the weighted reward by each judge of a panel, where it has rated all that the panel has.
-
-    In a dimension that a judge does not rate, the score of the others counts. Empty for one judge.
-    """
-    judges = dict.fromkeys(member.judge for verdict in scored.verdicts.values() for member in verdict.members)
-    rewards = {}
-    for judge in judges:
-        scores: dict[Dimension, Bounds | None] = {}
-        for dimension, verdict in scored.verdicts.items():
-            rating = [member.score for member in verdict.members if member.judge == judge]
-            score = rating[0] if rating else verdict.score
-            scores[dimension] = None if score is None else (score, score)
-        if (bounds := weighted_bounds(scores, weights)) is not None:
-            rewards[judge] = bounds[0]
-    return rewards
 
 
 class PanelAgreement:
