@@ -128,7 +128,9 @@ async def test_failed_requests_go_into_further_rounds_and_refused_ones_do_not(tm
             refused.append(line["custom_id"])
             error = {"error": {"code": "content_filter", "message": "no"}}
             return line | {"response": {"status_code": 400, "body": error}}
-        if number <= 1 and index == 5:
+        body = body_of(server, number, line)
+        is_sixth = body["messages"][0] == server.submitted[0][5]["body"]["messages"][0]
+        if is_sixth and body["temperature"] != 0.95:  # at first, and after the reminder
             line["response"]["body"]["choices"][0]["message"]["content"] = "I would rather not rate."
         return line
 
@@ -137,7 +139,7 @@ async def test_failed_requests_go_into_further_rounds_and_refused_ones_do_not(tm
     ids = [line["custom_id"] for line in server.requests()]
     first = [line["custom_id"] for line in server.submitted[0]]
     assert [ids.count(request_id) for request_id in first[:6]] == [2, 2, 2, 2, 1, 1]
-    assert {line["custom_id"] for line in server.submitted[1]} > set(first[:4])
+    assert {line["custom_id"] for batch in server.submitted[1:] for line in batch} > set(first[:4])
     hot = [line["body"] for line in server.requests() if line["body"]["temperature"] == 0.95]
     assert server.submitted[0][5]["body"]["messages"] in [body["messages"] for body in hot]
     stored = exchanges(tmp_path / "l.sqlite")
