@@ -55,7 +55,7 @@ def _add_score_parser(actions: "argparse._SubParsersAction[argparse.ArgumentPars
         help="score predictions that another tool generated with a benchmark's metrics",
         description="Scores the predictions of one model with a benchmark's own metrics. Reads AlpacaEval's "
         "model_outputs.json and annotations.json (whose preferences need no judge), sample logs of lm-eval, prediction "
-        "files of LongBench, MT-Bench answers of FastChat, and files with an id or prompt and a response.",
+        "files of LongBench and ∞Bench, MT-Bench answers of FastChat, and files with an id or prompt and a response.",
         epilog="example: longreward benchmarks score samples_longbench_qasper.jsonl --benchmark longbench_official",
     )
     score.add_argument("predictions", type=Path, metavar="FILE")

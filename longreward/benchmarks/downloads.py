@@ -233,10 +233,10 @@ class _Fetcher:
 
     def _copy(self, source: Source, path: Path, expected: str | None) -> None:
         assert self.local is not None
-        candidates = (self.local / source.key, self.local / source.name)
+        candidates = (self.local / source.key, self.local / source.name, self.local / Path(source.name).name)
         origin = next((candidate for candidate in candidates if candidate.is_file()), None)
         if origin is None:
-            raise _FetchError(f"{self.local} has neither {source.key} nor {source.name}")
+            raise _FetchError(f"{self.local} has neither {source.key} nor {Path(source.name).name}")
         if expected is not None and (actual := sha256_file(origin)) != expected:
             raise _FetchError(f"{origin} has sha256 {actual}, expected {expected}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@
                   {"instruction": "…", "output_2": "…", "generator_2": "…"}   annotations.json
     lm_eval       {"doc_id": 0, "doc": {…}, "arguments": …, "resps": [["…"]], …}   samples_<task>_<date>.jsonl
     longbench     {"pred": "…", "answers": […], "length": 4014}               pred/<model>/<set>.jsonl, in file order
+    infinitebench {"id": 0, "prediction": "…", "ground_truth": "…"}           preds_<task>.jsonl
 
 Of lm-eval's logs the raw replies (`resps`) are read: `filtered_resps` is what a filter of the task extracted from them.
 A log has one row per document and filter, of which the first counts.
@@ -180,6 +181,13 @@ def _parse_longbench(row: Row, stem: str, number: int) -> Prediction:
     return Prediction(_parse_responses([row.get("pred")], "pred"), position=(stem, number))
 
 
+def _parse_infinitebench(row: Row, stem: str, number: int) -> Prediction:
+    row_id = row.get("id")
+    if not isinstance(row_id, int) or isinstance(row_id, bool):
+        raise RowError(f"id is {shorten(row_id)}, expected the number of the case, from 0")
+    return Prediction(_parse_responses([row.get("prediction")], "prediction"), position=(stem, row_id))
+
+
 def _parse_responses(values: list[Any], name: str) -> tuple[str, ...]:
     if not values or not all(isinstance(value, str) for value in values):
         raise RowError(f"{name} is {shorten(values[0] if len(values) == 1 else values)}, expected a text")
@@ -198,6 +206,7 @@ FORMATS: Mapping[str, PredictionFormat] = {
         (frozenset(("instruction", "output")), frozenset(("instruction", "output_2"))), _parse_alpaca_eval
     ),
     "longbench": PredictionFormat((frozenset(("pred", "answers")),), _parse_longbench),
+    "infinitebench": PredictionFormat((frozenset(("id", "prediction", "ground_truth")),), _parse_infinitebench),
     "predictions": PredictionFormat(
         tuple(frozenset((key, value)) for key in ("id", "prompt") for value in ("response", "responses")),
         lambda row, stem, number: _parse_prediction(row, PredictionColumns()),

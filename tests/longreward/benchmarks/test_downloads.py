@@ -250,6 +250,13 @@ def test_local_folder_has_same_layout_or_bare_names(
     assert f"expected {sha256(QUESTIONS)}" in results["questions.jsonl"].reason
 
 
+def test_bare_name_of_file_in_subfolder(tmp_path: Path, server: FileServer, write_table: Callable[..., Path]) -> None:
+    (tmp_path / "questions.jsonl").write_bytes(QUESTIONS)
+    results = fetch_all(tmp_path / "files", write_table("data/questions.jsonl"), local=tmp_path)
+    assert results["data/questions.jsonl"].status == "fetched"
+    assert (tmp_path / "files/bench/data/questions.jsonl").read_bytes() == QUESTIONS
+
+
 def test_unwritable_folder(tmp_path: Path, write_table: Callable[..., Path]) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files/bench").write_text("a file instead of a folder")

@@ -9,7 +9,9 @@ from benchmark_doubles import FAST_INTERVALS, make_answer
 
 from longreward.benchmarks.infinitebench.benchmark import InfiniteBench
 from longreward.benchmarks.infinitebench.metrics import TaskName, task_score
+from longreward.benchmarks.predictions import match_predictions
 from longreward.benchmarks.suite import open_benchmark
+from longreward.data.predictions import read_predictions
 from longreward.errors import DataError
 from longreward.params import read_params
 
@@ -105,6 +107,18 @@ def test_mean_over_tasks_and_prediction_files(tmp_path: Path) -> None:
     assert json.loads(rows[1]) == {"id": 1, "prediction": "5", "ground_truth": ["6"]}
     [row] = map(json.loads, (tmp_path / "infinitebench/tiny/preds_kv_retrieval.jsonl").read_text().splitlines())
     assert row["ground_truth"] == "v1"
+
+
+def test_published_predictions_answer_cases_by_task_and_id(tmp_path: Path) -> None:
+    write_task(tmp_path, "passkey", {}, {"answer": ["6"]}, {"answer": ["7"]})
+    benchmark = InfiniteBench(folder=tmp_path / "data")
+    path = tmp_path / "preds_passkey.jsonl"
+    rows = [{"id": number, "prediction": text, "ground_truth": "5"} for number, text in ((2, "It is 7."), (0, "6"))]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    file = read_predictions(path.name, root=tmp_path)
+    items = match_predictions(benchmark, file.predictions).items
+    assert file.format == "infinitebench"
+    assert [(case.id, answer.turns) for case, answer in items] == [("passkey/1", ("6",)), ("passkey/3", ("It is 7.",))]
 
 
 def test_only_files_of_configured_tasks_needed(tmp_path: Path) -> None:
