@@ -121,7 +121,7 @@ class Ruler(Benchmark[RulerCase]):
         if (longest := max(self._lengths)) > client.window:
             raise ConfigError(
                 f"benchmark.ruler.lengths: {longest:,} tokens are more than the model's window of {client.window:,}; "
-                "leave longer lengths out, or raise policy.window if the model can"
+                "leave longer lengths out, or raise policy.window, and the limit of the server, if the model can"
             )
         requests = [self._fit(client, case) for case in cases]
         completions = await client.generate(requests, on_progress=on_progress)
