@@ -28,7 +28,7 @@ from longreward.builtin.natural_documents import (
     make_natural_document,
 )
 from longreward.builtin.natural_gold import NaturalGoldRow, natural_row_from_json
-from longreward.builtin.natural_values import Part
+from longreward.builtin.natural_values import Split
 from longreward.utils.jsonl import open_atomic, to_line
 
 TRAIN_DOCUMENTS, HELD_OUT_DOCUMENTS = 300, 100
@@ -52,11 +52,11 @@ def write_natural_corpus(
 
     Raises StateError if the files cannot be written.
     """
-    sizes: dict[Part, int] = {"train": train, "heldout": heldout}
+    sizes: dict[Split, int] = {"train": train, "heldout": heldout}
     rows: list[dict[str, Any]] = []
     gold_rows: list[dict[str, Any]] = []
-    for part, number in ((part, number) for part, size in sizes.items() for number in range(size)):
-        document = make_natural_document(part, number, seed=seed)
+    for split, number in ((split, number) for split, size in sizes.items() for number in range(size)):
+        document = make_natural_document(split, number, seed=seed)
         for question in sample_natural_questions(document, questions_per_document, kinds):
             idx, asked = len(rows), {"query": question.query, "answer": question.answer, "context": document.text}
             rows.append({"idx": idx, **asked, "document": document.id})

@@ -21,7 +21,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from longreward.builtin.natural_values import Kind, Part, Value, ValueSampler
+from longreward.builtin.natural_values import Kind, Split, Value, ValueSampler
 
 GENRE_FILES = Path(__file__).parent / "genres"
 QuestionKind = Literal["single", "two", "list", "open"]
@@ -78,14 +78,14 @@ def genre_names() -> list[str]:
     return sorted(path.stem for path in GENRE_FILES.glob("*.yaml"))
 
 
-def make_natural_document(part: Part, number: int, *, seed: int = 1, genre: str | None = None) -> NaturalDocument:
+def make_natural_document(split: Split, number: int, *, seed: int = 1, genre: str | None = None) -> NaturalDocument:
     """Generate document `number` of a part; without a genre, consecutive numbers go through all genres."""
     names = genre_names()
     genre = genre or names[number % len(names)]
     template = _load_genre(genre)
-    document_id = f"{part}-{genre}-{seed}-{number}"
+    document_id = f"{split}-{genre}-{seed}-{number}"
     rng = random.Random(f"longreward natural {document_id}")
-    sampler = ValueSampler(rng, part, template.get("pools", {}))
+    sampler = ValueSampler(rng, split, template.get("pools", {}))
     values = {name: sampler.sample(specification) for name, specification in template["slots"].items()}
     expand = _Expander(rng, values)
     paragraphs = [expand(text) for text in _choose_paragraphs(rng, template)]

@@ -6,8 +6,8 @@
     ('date', '9 April')
 
 A specification is one of `person`, `town`, `date FIRST..LAST`, `time 6:30..9:45/5`, `year 1890..1930`,
-`number 120..480/5`, `money 1200..9600/50` and `pool NAME`. Every value belongs to one part: even positions of a list to
-`train`, odd ones to `heldout`, and dates, times and figures by a hash. No document uses a value twice.
+`number 120..480/5`, `money 1200..9600/50` and `pool NAME`. Every value belongs to one split: even positions of a list
+to `train`, odd ones to `heldout`, and dates, times and figures by a hash. No document uses a value twice.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Literal
 
-Part = Literal["train", "heldout"]
+Split = Literal["train", "heldout"]
 Kind = Literal["person", "town", "date", "time", "number", "phrase"]
 """How a value is matched in a response; a year or a sum of money is a `number`."""
 
@@ -75,17 +75,17 @@ class Value:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def part_of(value: str) -> Part:
-    """Return the part that a date, time or figure belongs to: half of them each, independent of the machine."""
+def split_of(value: str) -> Split:
+    """Return the split that a date, time or figure belongs to: half of them each, independent of the machine."""
     return "train" if hashlib.sha256(value.encode()).digest()[0] % 2 == 0 else "heldout"
 
 
 class ValueSampler:
     """Samples the values of one document; no value and no name occurs twice."""
 
-    def __init__(self, rng: random.Random, part: Part, pools: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, rng: random.Random, split: Split, pools: Mapping[str, Sequence[str]]) -> None:
         self._rng = rng
-        self._part: Part = part
+        self._split: Split = split
         self._pools = pools
         self._used: set[str] = set()
 
@@ -96,16 +96,16 @@ class ValueSampler:
             case "person" | "woman" | "man":
                 return self._person(kind)
             case "town":
-                return _phrase(self._choose(self._of_part(TOWNS)), kind="town")
+                return _phrase(self._choose(self._of_split(TOWNS)), kind="town")
             case "pool":
-                return _phrase(self._choose(self._of_part(self._pools[argument])))
+                return _phrase(self._choose(self._of_split(self._pools[argument])))
             case "date":
                 first, last = map(_day_of_year, argument.split(".."))
                 return _date(self._choose(self._hashed([_date_text(day) for day in range(first, last + 1)])))
             case "time":
                 first, last, step = _parse_range(argument, minutes=True)
                 # 19:40 and 7:40 are one value: responses often omit "pm".
-                minutes = [m for m in range(first, last + 1, step) if part_of(_time_text(m % 720)) == self._part]
+                minutes = [m for m in range(first, last + 1, step) if split_of(_time_text(m % 720)) == self._split]
                 return Value("time", self._choose([_time_text(m) for m in minutes]))
             case "number" | "year" | "money":
                 first, last, step = _parse_range(argument)
@@ -113,24 +113,24 @@ class ValueSampler:
                 return figure_value(figure, kind)
         raise ValueError(f"unknown kind of value: {specification!r}")
 
-    def _of_part(self, pool: Sequence[str]) -> list[str]:
-        return list(pool[0 if self._part == "train" else 1 :: 2])
+    def _of_split(self, pool: Sequence[str]) -> list[str]:
+        return list(pool[0 if self._split == "train" else 1 :: 2])
 
     def _hashed(self, texts: Sequence[str]) -> list[str]:
-        return [text for text in texts if part_of(text) == self._part]
+        return [text for text in texts if split_of(text) == self._split]
 
     def _choose(self, texts: Sequence[str]) -> str:
         free = [text for text in texts if text not in self._used]
         if not free:
-            raise ValueError(f"no value of the part {self._part!r} is left of {len(texts)}: {list(texts)[:5]}")
+            raise ValueError(f"no value of the split {self._split!r} is left of {len(texts)}: {list(texts)[:5]}")
         text = self._rng.choice(free)
         self._used.add(text)
         return text
 
     def _person(self, kind: str) -> Value:
         woman = kind == "woman" or (kind == "person" and self._rng.random() < 0.5)
-        first = self._choose(self._of_part(WOMEN if woman else MEN))
-        last = self._choose(self._of_part(SURNAMES))
+        first = self._choose(self._of_split(WOMEN if woman else MEN))
+        last = self._choose(self._of_split(SURNAMES))
         pronouns = ("she", "her", "her", "Ms") if woman else ("he", "him", "his", "Mr")
         attributes = dict(zip(("he", "him", "his", "mr"), pronouns, strict=True)) | {"first": first, "last": last}
         return Value("person", f"{first} {last}", (last, first), attributes)

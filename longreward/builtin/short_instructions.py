@@ -21,7 +21,7 @@ from longreward.builtin.questions import format_question
 from longreward.builtin.word_lists import ADJECTIVES, FIELDS, FIGURES, FIRST_NAMES, SURNAMES, THINGS
 
 Kind = Literal["notes", "fact", "whose", "first", "last", "without", "and", "more", "twice", "count"]
-Part = Literal["train", "heldout"]
+Split = Literal["train", "heldout"]
 HELD_OUT = 500
 """The number of held-out instructions."""
 NOTES = (3, 8)
@@ -41,19 +41,19 @@ class ShortItem:
     accepted: tuple[str, ...] = ()
 
 
-def short_items(count: int, part: Part = "train") -> list[ShortItem]:
+def short_items(count: int, split: Split = "train") -> list[ShortItem]:
     """Return the first `count`, alternating notes and other kinds; raises ValueError for more than HELD_OUT."""
-    if part == "heldout" and count > HELD_OUT:
+    if split == "heldout" and count > HELD_OUT:
         raise ValueError(f"{count} are more than the {HELD_OUT} that are held out")
     other_kinds: tuple[Kind, ...] = get_args(Kind)[1:]
     items = []
     for number in range(count):
-        rng = random.Random(f"longreward short {part} {number}")
+        rng = random.Random(f"longreward short {split} {number}")
         kind: Kind = "notes" if number % 2 == 0 else other_kinds[number // 2 % len(other_kinds)]
         query, answer, wrong, *accepted = _sample_texts(kind, rng)
-        while part == "train" and query in _held_out():
+        while split == "train" and query in _held_out():
             query, answer, wrong, *accepted = _sample_texts(kind, rng)
-        items.append(ShortItem(f"{part}-{number}", kind, query, answer, wrong, tuple(accepted)))
+        items.append(ShortItem(f"{split}-{number}", kind, query, answer, wrong, tuple(accepted)))
     return items
 
 

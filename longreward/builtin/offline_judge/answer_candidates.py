@@ -1,9 +1,9 @@
-"""How far an answer gives what the evidence has for a part of a question.
+"""How far an answer gives what the evidence has for a sub-question.
 
-Figures and names of the evidence that are of the kind that the part asks for are candidates. A candidate weighs more,
-the closer the words of the question are to it, and rare words count more. An answer is worth its best candidate, less
-if it lists further values beside it. Where the part asks for no such value, the words of the sentences around the
-question's words take the place of the candidates.
+Figures and names of the evidence that are of the type that the sub-question asks for are candidates. A candidate weighs
+more, the closer the words of the question are to it, and rare words count more. An answer is worth its best candidate,
+less if it lists further values beside it. Where the sub-question asks for no such value, the words of the sentences
+around the question's words take the place of the candidates.
 """
 
 import math
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, is_similar
 from longreward.builtin.offline_judge.overlap import has_name, has_short_name
-from longreward.builtin.offline_judge.question_parts import VALUE_KINDS, QuestionPart
+from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion
 
 Evidence = tuple[Sentence, ...]
 BASE_WEIGHT = 0.05  # of a candidate without any word of the question near it
@@ -24,7 +24,7 @@ ABOUT_ANOTHER = 0.4  # factor of a value in a sentence that names others than th
 SHORT_NAME = 0.6  # suitability of a single name as a person: it may be a thing's
 WRONG_VALUE = 0.3  # subtracted for another value than the evidence's best
 DISTANCE = 8  # terms after which a word counts half
-SUFFICIENT_TERMS = 2.5  # new words of average rarity that answer an open part
+SUFFICIENT_TERMS = 2.5  # new words of average rarity that answer an open sub-question
 
 
 @dataclass(frozen=True)
@@ -35,61 +35,64 @@ class Candidate:
     weight: float
 
 
-def answer_share(parts: Sequence[QuestionPart], evidence: Evidence, answer: Sequence[Sentence]) -> float:
-    """Return from 0 to 1 how much of what the parts ask for the answer has, by the weight of its candidates."""
+def answer_share(sub_questions: Sequence[SubQuestion], evidence: Evidence, answer: Sequence[Sentence]) -> float:
+    """Return from 0 to 1 how much of what the sub-questions ask for the answer has, by the weight of its candidates."""
     shares = {
-        (index, 0): phrase_share(part, evidence, answer) for index, part in enumerate(parts) if part.kind == "anything"
+        (index, 0): phrase_share(q, evidence, answer)
+        for index, q in enumerate(sub_questions)
+        if q.answer_type == "anything"
     }
     values = sorted(
         (
             (share, index, number, candidate)
-            for index, part in enumerate(parts)
-            if part.kind != "anything"
-            for candidate, share in _matched_candidates(part, evidence, answer)
-            for number in range(part.count)
+            for index, sub_question in enumerate(sub_questions)
+            if sub_question.answer_type != "anything"
+            for candidate, share in _matched_candidates(sub_question, evidence, answer)
+            for number in range(sub_question.count)
         ),
         key=lambda item: (-item[0], *item[1:3]),
     )
-    used: set[frozenset[str]] = set()  # two parts need two values
+    used: set[frozenset[str]] = set()  # two sub-questions need two values
     for share, index, number, candidate in values:
         if (index, number) not in shares and candidate not in used:
             shares[index, number] = share
             used.add(candidate)
-    wanted = [(index, number) for index, part in enumerate(parts) for number in range(part.count)]
+    wanted = [(index, number) for index, q in enumerate(sub_questions) for number in range(q.count)]
     total = 0.0
     for index, number in wanted:
-        share, part = shares.get((index, number), 0.0), parts[index]
-        if share < 0.5 and any(_count_values(part, s) and part.topic_words & s.terms for s in answer):
+        share, sub_question = shares.get((index, number), 0.0), sub_questions[index]
+        if share < 0.5 and any(_count_values(sub_question, s) and sub_question.topic_words & s.terms for s in answer):
             share -= WRONG_VALUE
         total += share
     return max(0.0, total / len(wanted))
 
 
-def extract_relevance(parts: Sequence[QuestionPart], evidence: Evidence, index: int) -> float:
+def extract_relevance(sub_questions: Sequence[SubQuestion], evidence: Evidence, index: int) -> float:
     """Return the weight of the best candidate in a sentence; 0 if it is about another person than the question."""
     s = evidence[index]
     weights = [0.0]
-    for part in parts:
-        if part.about.names and s.names and part.about.name_terms.isdisjoint(s.terms):
+    for sub_question in sub_questions:
+        if sub_question.about.names and s.names and sub_question.about.name_terms.isdisjoint(s.terms):
             continue
-        for _, position, suitability in _values_of_kind(part, s):
-            relevance = _relevance_at(part, evidence, index, position)
-            if relevance or part.kind in VALUE_KINDS or index == 0:  # it may end a sentence of the chunk before
+        for _, position, suitability in _values_of_kind(sub_question, s):
+            relevance = _relevance_at(sub_question, evidence, index, position)
+            # A value of the first sentence may end a sentence of the chunk before.
+            if relevance or sub_question.answer_type in VALUE_KINDS or index == 0:
                 weights.append(suitability * (BASE_WEIGHT + relevance))
     return max(weights)
 
 
-def phrase_share(part: QuestionPart, evidence: Evidence, answer: Sequence[Sentence]) -> float:
+def phrase_share(sub_question: SubQuestion, evidence: Evidence, answer: Sequence[Sentence]) -> float:
     """Return from 0 to 1 how far one sentence of the answer has the new words of one that is close to the question."""
     rarity = _rarity(evidence)
-    scored = _sentence_relevance(part, evidence)
+    scored = _sentence_relevance(sub_question, evidence)
     best = max(scored, default=0.0)
     if not best:
         return 0.0
     unknown = math.log(1 + len(evidence))
     share = 0.0
     for s in answer:
-        new = s.terms - part.about.terms - META
+        new = s.terms - sub_question.about.terms - META
         if not new:
             continue
         total = sum(rarity.get(term, unknown) for term in new)
@@ -98,19 +101,19 @@ def phrase_share(part: QuestionPart, evidence: Evidence, answer: Sequence[Senten
             if not relevance or not common:
                 continue
             shared = sum(rarity.get(term, unknown) for term in common)
-            offered = sum(sorted((rarity[term] for term in e.terms - part.about.terms), reverse=True)[:3])
+            offered = sum(sorted((rarity[term] for term in e.terms - sub_question.about.terms), reverse=True)[:3])
             recall = min(1.0, shared / max(min(offered, SUFFICIENT_TERMS * unknown / 2), 1e-9))
             share = max(share, (relevance / best) ** 2 * math.sqrt(shared / total * recall))
     return share
 
 
 def _matched_candidates(
-    part: QuestionPart, evidence: Evidence, answer: Sequence[Sentence]
+    sub_question: SubQuestion, evidence: Evidence, answer: Sequence[Sentence]
 ) -> Iterator[tuple[frozenset[str], float]]:
     """Yield the candidates that the answer has, with their weights; less beside further values in one sentence."""
-    for candidate in _candidates(part, evidence):
+    for candidate in _candidates(sub_question, evidence):
         shares = [
-            candidate.weight / (1 + 0.5 * max(0, _count_values(part, s) - part.allowed))
+            candidate.weight / (1 + 0.5 * max(0, _count_values(sub_question, s) - sub_question.allowed))
             for s in answer
             if _has_candidate(s, candidate)
         ]
@@ -122,12 +125,12 @@ def _mentions(s: Sentence, name: frozenset[str]) -> bool:
     return has_name(name, s) or has_short_name(name, s)
 
 
-def _count_values(part: QuestionPart, s: Sentence) -> int:
-    if part.kind == "anything":
-        return len(s.terms - part.about.terms - META)
-    if part.kind in VALUE_KINDS:
-        return len({value.term for value in part.select_values(s)})
-    return len({name for name in s.names if not name & part.question_names})
+def _count_values(sub_question: SubQuestion, s: Sentence) -> int:
+    if sub_question.answer_type == "anything":
+        return len(s.terms - sub_question.about.terms - META)
+    if sub_question.answer_type in VALUE_KINDS:
+        return len({value.term for value in sub_question.select_values(s)})
+    return len({name for name in s.names if not name & sub_question.question_names})
 
 
 def _has_candidate(s: Sentence, candidate: Candidate) -> bool:
@@ -138,51 +141,51 @@ def _has_candidate(s: Sentence, candidate: Candidate) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _candidates(part: QuestionPart, evidence: Evidence) -> tuple[Candidate, ...]:
-    """Return the values of the evidence that could answer the part; the best has the weight 1."""
+def _candidates(sub_question: SubQuestion, evidence: Evidence) -> tuple[Candidate, ...]:
+    """Return the values of the evidence that could answer the sub-question; the best has the weight 1."""
     weights: dict[frozenset[str], float] = {}
     for index, s in enumerate(evidence):
-        for terms, position, suitability in _values_of_kind(part, s):
-            weight = suitability * (BASE_WEIGHT + _relevance_at(part, evidence, index, position))
+        for terms, position, suitability in _values_of_kind(sub_question, s):
+            weight = suitability * (BASE_WEIGHT + _relevance_at(sub_question, evidence, index, position))
             others = [name for name in s.names if name != terms]
-            if part.about.names and others and not any(_mentions(s, name) for name in part.about.names):
+            if sub_question.about.names and others and not any(_mentions(s, name) for name in sub_question.about.names):
                 weight *= ABOUT_ANOTHER
             weights[terms] = max(weights.get(terms, 0.0), weight)
     best = max(weights.values(), default=1.0)
     return tuple(Candidate(terms, (weight / best) ** 2) for terms, weight in weights.items())
 
 
-def _values_of_kind(part: QuestionPart, s: Sentence) -> Iterator[tuple[frozenset[str], int, float]]:
-    """Yield terms, position and suitability of the values that could answer the part."""
-    kinds = VALUE_KINDS.get(part.kind)
+def _values_of_kind(sub_question: SubQuestion, s: Sentence) -> Iterator[tuple[frozenset[str], int, float]]:
+    """Yield terms, position and suitability of the values that could answer the sub-question."""
+    kinds = VALUE_KINDS.get(sub_question.answer_type)
     if kinds is not None:
-        for value in part.select_values(s):
+        for value in sub_question.select_values(s):
             suitability = kinds[value.kind]
-            if part.unit and part.unit not in s.order[value.position + 1 : value.position + 3]:
+            if sub_question.unit and sub_question.unit not in s.order[value.position + 1 : value.position + 3]:
                 suitability *= 0.3
             yield frozenset({value.term}), value.position, suitability
         return
     for name in s.names:
-        if not name & part.question_names:
+        if not name & sub_question.question_names:
             position = next((i for i, term in enumerate(s.order) if term in name), 0)
-            suitability = 1.0 if (name in s.places) == (part.kind == "place") else OTHER_KIND
-            if part.kind == "person" and len(name) == 1:
+            suitability = 1.0 if (name in s.places) == (sub_question.answer_type == "place") else OTHER_KIND
+            if sub_question.answer_type == "person" and len(name) == 1:
                 suitability *= SHORT_NAME
             yield name, position, suitability
 
 
-def _relevance_at(part: QuestionPart, evidence: Evidence, index: int, position: int | None) -> float:
-    """Return the share of the part's words and names, by rarity, near a position; weighted by their distance."""
+def _relevance_at(sub_question: SubQuestion, evidence: Evidence, index: int, position: int | None) -> float:
+    """Return the share of the sub-question's words and names near a position, by their rarity and distance."""
     rarity = _rarity(evidence)
     unknown = math.log(1 + len(evidence))
     near = [(1.0, evidence[index], position)]
     near += [(NEIGHBOUR, evidence[i], None) for i in (index - 1, index + 1) if 0 <= i < len(evidence)]
     total = found = 0.0
-    for term in part.topic_words:
+    for term in sub_question.topic_words:
         weight = rarity.get(term, unknown)
         total += weight
         found += weight * max(factor * _nearest(s, term, at) for factor, s, at in near)
-    for name in part.about.names:
+    for name in sub_question.about.names:
         weight = max(rarity.get(term, unknown) for term in name)
         total += weight
         found += weight * max(factor * (_mentions(s, name)) for factor, s, _ in near)
@@ -201,8 +204,8 @@ def _nearest(s: Sentence, term: str, position: int | None) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _sentence_relevance(part: QuestionPart, evidence: Evidence) -> tuple[float, ...]:
-    return tuple(_relevance_at(part, evidence, index, None) for index in range(len(evidence)))
+def _sentence_relevance(sub_question: SubQuestion, evidence: Evidence) -> tuple[float, ...]:
+    return tuple(_relevance_at(sub_question, evidence, index, None) for index in range(len(evidence)))
 
 
 @lru_cache(maxsize=256)

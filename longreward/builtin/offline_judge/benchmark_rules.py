@@ -220,14 +220,14 @@ def _rate_against_reference(slots: Slots, rate: Callable[[float, float], int]) -
     answer, reference = split_sentences(slots["answer"])[:MAX_SENTENCES], split_sentences(slots["reference"])
     covered = supported = 0.0
     if answer and reference:
-        parts = [part for item in answer for part in {item, *clauses(item)}]
+        stated = [clause for item in answer for clause in {item, *clauses(item)}]
         shares: list[float] = []
         for point in reference:
             if point.terms - question.terms:
-                shares.append(coverage(parts, point, question))
+                shares.append(coverage(stated, point, question))
             else:  # "Yes." adds no term to the question
                 text = point.text.strip(" .!?。！？").casefold()
-                shares.append(any(text in item.text.casefold() for item in parts))
+                shares.append(any(text in item.text.casefold() for item in stated))
         covered = sum(shares) / len(reference)
         supported = _support(answer, evidence_clauses(slots["reference"]))
     analysis = f"Covered: {covered:.2f} of the reference; borne out by it: {supported:.2f} of the answer."

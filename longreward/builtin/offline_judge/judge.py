@@ -30,7 +30,7 @@ from longreward.builtin.offline_judge.overlap import (
     relevance,
     support_level,
 )
-from longreward.builtin.offline_judge.question_parts import VALUE_KINDS, QuestionPart, question_parts
+from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion, split_question
 from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
@@ -65,31 +65,33 @@ class OfflineJudge:
 
 
 def helpfulness(slots: Slots) -> str:
-    """Rate whether each part of the question gets a value of the kind it asks for, relevant and in clean sentences."""
-    parts, sentences = question_parts(slots["question"]), _answer_units(slots)
+    """Rate whether each sub-question gets a value of the kind it asks for, relevant and in clean sentences."""
+    sub_questions, sentences = split_question(slots["question"]), _answer_units(slots)
     if not sentences:
         return _rating("The answer is empty.", 0)
     if is_refusal(slots["answer"]):
         return _rating("The answer declines to say what was asked.", 1)
     answered = []
     terms = frozenset().union(*(s.terms for s in sentences))
-    for part in parts:
-        share = max(_answer_share(part, s) for s in sentences)
-        if part.is_open and part.topic_words:  # also the share of its words that the response takes up
-            share *= 0.5 + 0.5 * len(part.topic_words & terms) / len(part.topic_words)
+    for sub_question in sub_questions:
+        share = max(_answer_share(sub_question, s) for s in sentences)
+        if sub_question.is_open and sub_question.topic_words:  # also the share of its words that the response takes up
+            share *= 0.5 + 0.5 * len(sub_question.topic_words & terms) / len(sub_question.topic_words)
         answered.append(share)
     mean = sum(answered) / len(answered)
-    words = frozenset().union(*(part.topic_words for part in parts))
+    words = frozenset().union(*(q.topic_words for q in sub_questions))
     stray = 0.0
     if words and len(sentences) > 1:
         question = parse_sentence(slots["question"])
         stray = sum(not s.terms & words and not _is_fragment(s, question) for s in sentences) / len(sentences)
+    stray_weight = 0 if any(q.is_open for q in sub_questions) else -2
     points = {
-        f"{len(parts)} part(s) asked, met to {mean:.2f}": 10 * mean * (1.5 - 0.5 * mean),  # the first value helps most
-        f"{stray:.2f} of the sentences are off the question": 0 if any(part.is_open for part in parts) else -2 * stray,
+        # The first value helps most.
+        f"{len(sub_questions)} part(s) asked, met to {mean:.2f}": 10 * mean * (1.5 - 0.5 * mean),
+        f"{stray:.2f} of the sentences are off the question": stray_weight * stray,
         "some of it is said twice": -4 * repetition_rate([(s.order, s.negated) for s in sentences]),
         "it breaks off": 0 if _is_ended(sentences[-1]) else -1,
-        "it is very long for what was asked": -1 if len(sentences) > 12 + 4 * len(parts) else 0,
+        "it is very long for what was asked": -1 if len(sentences) > 12 + 4 * len(sub_questions) else 0,
     }
     return _sum_up(points)
 
@@ -160,9 +162,9 @@ def support(slots: Slots) -> str:
 def extraction(slots: Slots) -> str:
     """List the chunk's sentences that are most relevant to the question; names weigh more than words."""
     question, sentences = parse_sentence(slots["question"]), evidence_sentences(slots["context"])
-    parts = question_parts(slots["question"])
+    sub_questions = split_question(slots["question"])
     rated = [
-        (relevance(question, s) or 0.5 * extract_relevance(parts, sentences, i), i, s.text)
+        (relevance(question, s) or 0.5 * extract_relevance(sub_questions, sentences, i), i, s.text)
         for i, s in enumerate(sentences)
     ]
     best = sorted((item for item in rated if item[0] > 0), key=lambda item: (-item[0], item[1]))[:MAX_EXTRACTS]
@@ -175,23 +177,23 @@ def completeness(slots: Slots) -> str:
 
     For an open question these are the relevant points, weighted by their relevance.
     """
-    question, parts = parse_sentence(slots["question"]), question_parts(slots["question"])
+    question, sub_questions = parse_sentence(slots["question"]), split_question(slots["question"])
     evidence, sentences = evidence_clauses(slots["context"], joined=True), _answer_units(slots)
     if not sentences:
         return _rating("The answer is empty.", 0)
     if not evidence:
-        has_value = any(_answer_share(part, s) >= 0.7 for part in parts for s in sentences)
+        has_value = any(_answer_share(q, s) >= 0.7 for q in sub_questions for s in sentences)
         return _rating("Nothing to compare.", 8 if is_refusal(slots["answer"]) else 5 if has_value else 2)
-    closed = [part for part in parts if not part.is_open]
+    closed = [q for q in sub_questions if not q.is_open]
     shares = [answer_share(closed, evidence, sentences)] * len(closed) if closed else []
     analysis = f"Of what {len(closed)} part(s) ask for, {shares[0]:.2f} is in the answer. " if closed else ""
-    if len(closed) < len(parts):
+    if len(closed) < len(sub_questions):
         weights = {s.text: (s, relevance(question, s)) for s in evidence}
         points = [(s, weight) for s, weight in weights.values() if weight > 0]
-        clauses_of_answer = [part for s in sentences for part in {s, *clauses(s)}]
+        clauses_of_answer = [clause for s in sentences for clause in {s, *clauses(s)}]
         total = sum(weight for _, weight in points) or 1.0
         covered = sum(weight * coverage(clauses_of_answer, s, question) for s, weight in points) / total
-        shares += [covered] * (len(parts) - len(closed))
+        shares += [covered] * (len(sub_questions) - len(closed))
         analysis += f"Of {len(points)} relevant point(s), {covered:.2f} by weight are in the answer."
     return _rating(analysis.strip(), 10 * sum(shares) / len(shares))
 
@@ -225,37 +227,38 @@ def _is_to_judge(s: Sentence) -> bool:
 
 
 def _answer_units(slots: Slots) -> tuple[Sentence, ...]:
-    """Return the response's sentences, or the items of a list of values with one for each part of the question."""
+    """Return the response's sentences, or the items of a list of values with one for each sub-question."""
     sentences = _response_sentences(slots)
     if len(sentences) == 1 and _is_fragment(sentences[0], parse_sentence(slots["question"])):
         items = _fragment_items(sentences[0])
-        if len(items) == len(question_parts(slots["question"])):
+        if len(items) == len(split_question(slots["question"])):
             return tuple(map(parse_sentence, items))
     return sentences
 
 
-def _answer_share(part: QuestionPart, s: Sentence) -> float:
-    """Return from 0 to 1 how far a sentence answers a part of the question."""
-    about = part.about
-    if part.kind == "anything" and not about.terms:  # "Summarise the document": any statement does
+def _answer_share(sub_question: SubQuestion, s: Sentence) -> float:
+    """Return from 0 to 1 how far a sentence answers a sub-question."""
+    about = sub_question.about
+    if sub_question.answer_type == "anything" and not about.terms:  # "Summarise the document": any statement does
         return 1.0 if len(s.terms) > MAX_BARE_TERMS else 0.2
     new = s.terms - about.terms - META
-    words = part.topic_words
+    words = sub_question.topic_words
     on_topic = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
-    if part.kind in VALUE_KINDS:
-        count = len({value.term for value in part.select_values(s)})
-    elif part.kind == "anything":
+    if sub_question.answer_type in VALUE_KINDS:
+        count = len({value.term for value in sub_question.select_values(s)})
+    elif sub_question.answer_type == "anything":
         count = min(1, len(new))
     else:
         # Chinese names look like words, and a name that begins a bare answer looks like any capitalized word.
-        count = len([name for name in s.names if not name & part.question_names]) or int(bool(new) and not s.names)
+        names = [name for name in s.names if not name & sub_question.question_names]
+        count = len(names) or int(bool(new) and not s.names)
     if s.text.endswith(("?", "？")):
         return 0.1
     if not count:
         return 0.3 if on_topic else 0.0
     if on_topic:
         return 1.0
-    return 0.3 if not _is_fragment(s, about) else 0.7 if part.kind == "anything" else 1.0
+    return 0.3 if not _is_fragment(s, about) else 0.7 if sub_question.answer_type == "anything" else 1.0
 
 
 def _is_fragment(s: Sentence, question: Sentence) -> bool:
@@ -273,15 +276,16 @@ def _fragment_items(s: Sentence) -> list[str]:
 
 
 def _answers_as_statements(question: str, s: Sentence) -> list[str]:
-    """Return a statement for each item, if there is one for each part of the question; otherwise a single one."""
-    parts, items = question_parts(question), _fragment_items(s)
-    if len(items) != len(parts):
-        parts, items = (QuestionPart("anything", parse_sentence(question.strip())),), [s.text]
+    """Return a statement for each item, if there is one for each sub-question; otherwise a single one."""
+    sub_questions, items = split_question(question), _fragment_items(s)
+    if len(items) != len(sub_questions):
+        sub_questions, items = (SubQuestion("anything", parse_sentence(question.strip())),), [s.text]
     stated = []
-    for part, item in zip(parts, items, strict=True):
-        missing = [name for name in part.about.names if not name <= parse_sentence(part.about.text).terms]
+    for sub_question, item in zip(sub_questions, items, strict=True):
+        about = sub_question.about
+        missing = [name for name in about.names if not name <= parse_sentence(about.text).terms]
         of_whom = f" ({_first_name(question)})" if missing else ""
-        stated.append(f"The answer to “{part.about.text}{of_whom}” is: {item}")
+        stated.append(f"The answer to “{about.text}{of_whom}” is: {item}")
     return stated
 
 
@@ -290,7 +294,7 @@ def _fragment_support(question: str, answer: Sentence, evidence: tuple[Sentence,
     terms = frozenset().union(*(e.terms for e in evidence))
     if (answer.numbers | answer.name_terms) - parse_sentence(question).terms - terms:
         return 0.0
-    share = answer_share(question_parts(question), evidence, [answer])
+    share = answer_share(split_question(question), evidence, [answer])
     return 1.0 if share >= 0.75 else 0.5 if share >= 0.25 else 0.0
 
 

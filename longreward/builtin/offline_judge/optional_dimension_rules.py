@@ -14,26 +14,26 @@ from longreward.builtin.offline_judge.overlap import (
     relevance,
     support_level,
 )
-from longreward.builtin.offline_judge.question_parts import question_parts
+from longreward.builtin.offline_judge.sub_questions import split_question
 
 Slots = Mapping[str, str]
-OPEN_ITEMS = 4  # of a rubric, for a part of the question that asks for more than a value
+OPEN_ITEMS = 4  # of a rubric, for a sub-question that asks for more than a value
 MET_COVERAGE = 0.5
 RELEVANT_SHARE = 0.5  # of the terms of a statement, in one sentence of the passage
 NEW_WORDS = 2  # that make a sentence without a new value a fact
 
 
 def rubric(slots: Slots) -> str:
-    """List the sentences of the extracts that fit each part of the question best."""
+    """List the sentences of the extracts that fit each sub-question best."""
     evidence = evidence_sentences(slots["context"])
     items: dict[str, None] = {}
-    for part in question_parts(slots["question"]):
+    for sub_question in split_question(slots["question"]):
         rated = [
-            (relevance(part.about, s) + extract_relevance([part], evidence, index), -index, s.text)
+            (relevance(sub_question.about, s) + extract_relevance([sub_question], evidence, index), -index, s.text)
             for index, s in enumerate(evidence)
         ]
         ranked = sorted((one for one in rated if one[0] > 0), reverse=True)
-        items |= dict.fromkeys(text for _, _, text in ranked[: OPEN_ITEMS if part.is_open else 1])
+        items |= dict.fromkeys(text for _, _, text in ranked[: OPEN_ITEMS if sub_question.is_open else 1])
     if not items:
         return "1. The answer says that the document does not contain this information."
     return "\n".join(f"{number}. {neutralize(' '.join(text.split()))}" for number, text in enumerate(items, 1))

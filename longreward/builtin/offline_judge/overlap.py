@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, parse_sentence, split_sentences, stem
-from longreward.builtin.offline_judge.question_parts import question_parts, with_names
+from longreward.builtin.offline_judge.sub_questions import split_question, with_names
 
 Level = float  # 1, 0.5 or 0
 SUPPORT_LABELS: Mapping[Level, str] = {1.0: "Fully supported", 0.5: "Partially supported", 0.0: "No support"}
@@ -19,9 +19,9 @@ def support_level(claim: Sentence, evidence: tuple[Sentence, ...]) -> tuple[Leve
     if not ranked:
         return 0.0, None
     best, _, negative = max(ranked)
-    parts = clauses(claim)
-    if best < 1 and len(parts) > 1:
-        levels = [max(sentence_support(part, e) for e in evidence) for part in parts]
+    clause_list = clauses(claim)
+    if best < 1 and len(clause_list) > 1:
+        levels = [max(sentence_support(clause, e) for e in evidence) for clause in clause_list]
         best = 1.0 if min(levels) == 1 else 0.5 if max(levels) > 0 else best
     return best, evidence[-negative]
 
@@ -101,16 +101,16 @@ def clauses(s: Sentence) -> tuple[Sentence, ...]:
     texts = [text for text in _CLAUSE.split(s.text) if text.strip()]
     if len(texts) < 2:
         return (s,)
-    parts = [parse_sentence(text.strip()) for text in texts]
-    if any(len(part.terms) < 2 for part in parts):
+    clause_list = [parse_sentence(text.strip()) for text in texts]
+    if any(len(clause.terms) < 2 for clause in clause_list):
         return (s,)
-    subject = parts[0].names[:1]
-    return tuple(part if _opens_with_name(part) else with_names(part, subject) for part in parts)
+    subject = clause_list[0].names[:1]
+    return tuple(clause if _opens_with_name(clause) else with_names(clause, subject) for clause in clause_list)
 
 
 def relevance(question: Sentence, s: Sentence) -> float:
-    """Return the highest share of a part of the question that the sentence has; 0 if it is not relevant."""
-    return max(_part_relevance(part.about, s) for part in question_parts(question.text))
+    """Return the highest share of a sub-question that the sentence has; 0 if it is not relevant."""
+    return max(_question_relevance(q.about, s) for q in split_question(question.text))
 
 
 def coverage(sentences: list[Sentence], point: Sentence, question: Sentence) -> float:
@@ -172,7 +172,7 @@ def evidence_clauses(context: str, *, joined: bool = False) -> tuple[Sentence, .
     return tuple(clause for s in evidence_sentences(context, joined=joined) for clause in _clauses_by_person(s))
 
 
-def _part_relevance(about: Sentence, s: Sentence) -> float:
+def _question_relevance(about: Sentence, s: Sentence) -> float:
     if not about.terms:  # "Summarise the document": any statement does
         return 1.0 if len(s.terms) > 3 else 0.0
     words = about.terms - about.name_terms
@@ -191,9 +191,10 @@ def _part_relevance(about: Sentence, s: Sentence) -> float:
 def _clauses_by_person(s: Sentence) -> tuple[Sentence, ...]:
     if len(s.names) < 2:
         return (s,)
-    parts = clauses(s)
-    others = [part for part in parts[1:] if _opens_with_name(part) and part.names[:1] != parts[0].names[:1]]
-    return parts if others else (s,)
+    clause_list = clauses(s)
+    first, *further = clause_list
+    others = [clause for clause in further if _opens_with_name(clause) and clause.names[:1] != first.names[:1]]
+    return clause_list if others else (s,)
 
 
 def _opens_with_name(s: Sentence) -> bool:

@@ -15,19 +15,19 @@ from longreward.builtin.natural_corpus import (
 )
 from longreward.builtin.natural_documents import NaturalDocument, genre_names, make_natural_document
 from longreward.builtin.natural_gold import NaturalGoldRow, measure_natural
-from longreward.builtin.natural_values import MEN, SURNAMES, TOWNS, WOMEN, Part
+from longreward.builtin.natural_values import MEN, SURNAMES, TOWNS, WOMEN, Split
 from longreward.data.formats import read_examples
 from longreward.data.prepare import PrepareConfig, prepare
 from longreward.errors import DataError
 from longreward.evaluation.measures import load_gold_measures
 
-DOCUMENTS = [(part, number) for part in ("train", "heldout") for number in range(40)]
+DOCUMENTS = [(split, number) for split in ("train", "heldout") for number in range(40)]
 TOKENS_PER_WORD = 1.35  # SmolLM2's tokenizer on these texts
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[NaturalDocument]:
-    return [make_natural_document(part, number) for part, number in DOCUMENTS]
+    return [make_natural_document(split, number) for split, number in DOCUMENTS]
 
 
 def test_same_arguments_give_same_bytes(tmp_path: Path) -> None:
@@ -51,15 +51,15 @@ def test_names_are_in_one_pool() -> None:
 
 
 def test_parts_share_no_name_or_value_and_no_sentence_with_one(documents: list[NaturalDocument]) -> None:
-    mentions: dict[Part, set[tuple[str, str]]] = {"train": set(), "heldout": set()}
-    values: dict[Part, set[str]] = {"train": set(), "heldout": set()}
-    sentences: dict[Part, set[str]] = {"train": set(), "heldout": set()}
-    for (part, _), document in zip(DOCUMENTS, documents, strict=True):
-        mentions[part] |= find_mentions(re.sub(r"(?m)^\d+\. ", "", document.text))  # without numbers of sections
-        values[part] |= {fact.value for fact in document.facts}
+    mentions: dict[Split, set[tuple[str, str]]] = {"train": set(), "heldout": set()}
+    values: dict[Split, set[str]] = {"train": set(), "heldout": set()}
+    sentences: dict[Split, set[str]] = {"train": set(), "heldout": set()}
+    for (split, _), document in zip(DOCUMENTS, documents, strict=True):
+        mentions[split] |= find_mentions(re.sub(r"(?m)^\d+\. ", "", document.text))  # without numbers of sections
+        values[split] |= {fact.value for fact in document.facts}
         for sentence in re.split(r"(?<=[.!?])\s+", document.text):
             if any(fact.value in sentence for fact in document.facts):
-                sentences[part].add(sentence)
+                sentences[split].add(sentence)
     assert not mentions["train"] & mentions["heldout"]
     assert not values["train"] & values["heldout"]
     assert not sentences["train"] & sentences["heldout"]

@@ -1,6 +1,6 @@
-"""What a question asks for: its parts, each with the kind of value that answers it.
+"""Split a question into sub-questions, each with the type of value that answers it.
 
->>> [part.kind for part in question_parts("How much did it cost, and who paid?")]
+>>> [sub_question.answer_type for sub_question in split_question("How much did it cost, and who paid?")]
 ['money', 'person']
 """
 
@@ -13,8 +13,8 @@ from typing import Literal, cast
 
 from longreward.builtin.offline_judge.lexical import Sentence, Value, ValueKind, parse_sentence, stem
 
-AnswerKind = Literal["when", "date", "year", "time", "money", "number", "person", "place", "anything"]
-VALUE_KINDS: Mapping[AnswerKind, Mapping[ValueKind, float]] = {
+AnswerType = Literal["when", "date", "year", "time", "money", "number", "person", "place", "anything"]
+VALUE_KINDS: Mapping[AnswerType, Mapping[ValueKind, float]] = {
     "when": {"date": 1.0, "year": 1.0, "time": 1.0, "number": 0.3},
     "date": {"date": 1.0, "year": 0.3},
     "year": {"year": 1.0, "number": 0.3},
@@ -22,20 +22,20 @@ VALUE_KINDS: Mapping[AnswerKind, Mapping[ValueKind, float]] = {
     "money": {"money": 1.0, "number": 0.4},
     "number": {"number": 1.0, "money": 0.4, "year": 0.4},
 }
-"""The kinds of figures that answer each kind of question, and how well they suit it."""
+"""The kinds of figures that answer each type of question, and how well they suit it."""
 
 
 @dataclass(frozen=True)
-class QuestionPart:
-    """One thing that a question asks for."""
+class SubQuestion:
+    """A question for one kind of value."""
 
-    kind: AnswerKind
+    answer_type: AnswerType
     about: Sentence
     """The words that say of what."""
     question_names: frozenset[str] = frozenset()
     """The words of names in the whole question, which are no answers."""
     allowed: int = 1
-    """How many values of this kind the whole question asks for."""
+    """How many values of this type the whole question asks for."""
     count: int = 1
     """How many values are asked for: 2 for "on which dates did it start and finish"."""
     unit: str = ""
@@ -48,36 +48,36 @@ class QuestionPart:
 
     @property
     def is_open(self) -> bool:
-        """Whether the part asks for more than a value: a summary, or a how or why in many words."""
-        return self.kind == "anything" and (not self.about.terms or len(self.topic_words) > 4)
+        """Whether it asks for more than a value: a summary, or a how or why in many words."""
+        return self.answer_type == "anything" and (not self.about.terms or len(self.topic_words) > 4)
 
     def select_values(self, s: Sentence) -> list[Value]:
-        """Return the figures of a sentence that could answer this part, without those of the question."""
-        kinds = VALUE_KINDS.get(self.kind, {})
+        """Return the figures of a sentence that could answer it, without those of the question."""
+        kinds = VALUE_KINDS.get(self.answer_type, {})
         return [value for value in s.values if value.kind in kinds and value.term not in self.about.terms]
 
 
 @lru_cache(maxsize=4096)
-def question_parts(question: str) -> tuple[QuestionPart, ...]:
-    """Return the parts of a question; one without a name is about the names of the part before it."""
-    parts: list[QuestionPart] = []
+def split_question(question: str) -> tuple[SubQuestion, ...]:
+    """Return the sub-questions; one without a name is about the names of the sub-question before it."""
+    sub_questions: list[SubQuestion] = []
     names = parse_sentence(question).name_terms
-    for text in _PART.split(question):
+    for text in _BOUNDARY.split(question):
         about = parse_sentence(text.strip(" ,;，；?？"))
         generic = _GENERIC | _SUMMARY_WORDS if _SUMMARY.search(text) else _GENERIC
         about = replace(about, terms=about.terms - generic)
-        kind, unit = _answer_kind(text, parts[-1].kind if parts else "anything")
-        if not about.terms and not (parts and kind != "anything"):
+        answer_type, unit = _answer_type(text, sub_questions[-1].answer_type if sub_questions else "anything")
+        if not about.terms and not (sub_questions and answer_type != "anything"):
             continue
-        if not about.names and parts:
-            about = with_names(about, parts[-1].about.names)
+        if not about.names and sub_questions:
+            about = with_names(about, sub_questions[-1].about.names)
         count = 2 if _TWO_VALUES.search(text) else 1
-        parts.append(QuestionPart(kind, about, names, 1, count, unit))
-    counts = Counter[AnswerKind]()
-    for part in parts:
-        counts[part.kind] += part.count
-    return tuple(replace(part, allowed=counts[part.kind]) for part in parts) or (
-        QuestionPart("anything", replace(parse_sentence(question), terms=frozenset(), names=())),
+        sub_questions.append(SubQuestion(answer_type, about, names, 1, count, unit))
+    counts = Counter[AnswerType]()
+    for q in sub_questions:
+        counts[q.answer_type] += q.count
+    return tuple(replace(q, allowed=counts[q.answer_type]) for q in sub_questions) or (
+        SubQuestion("anything", replace(parse_sentence(question), terms=frozenset(), names=())),
     )
 
 
@@ -86,19 +86,19 @@ def with_names(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
     return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
 
 
-def _answer_kind(text: str, previous: AnswerKind) -> tuple[AnswerKind, str]:
-    """Return the kind of answer to a part, and the term for what is counted; "which did" repeats the kind before it."""
+def _answer_type(text: str, previous: AnswerType) -> tuple[AnswerType, str]:
+    """Return the type of answer, and the term for what is counted; "which did" repeats the type before it."""
     match = _QUESTION_WORD.search(text)
     if match is None:
         return "anything", ""
-    kind = cast("AnswerKind", match.lastgroup or "anything")
-    if kind == "anything" and _SAME_KIND.search(text):
+    answer_type = cast("AnswerType", match.lastgroup or "anything")
+    if answer_type == "anything" and _SAME_TYPE.search(text):
         return previous, ""
-    unit = _UNIT.search(text) if kind == "number" else None
-    return kind, stem(unit.group(1)) if unit else ""
+    unit = _UNIT.search(text) if answer_type == "number" else None
+    return answer_type, stem(unit.group(1)) if unit else ""
 
 
-_PART = re.compile(
+_BOUNDARY = re.compile(
     r"[?？]|(?:[,，;；] *+|(?<! ) *+)\band (?=(?:(?:in|at|on|by|for|to|with|from|of) )?"
     r"(?:who|whom|whose|what|which|when|where|why|how)\b)"
     r"|[,;] (?=(?:who|whom|whose|what|which|when|where|why|how)\b)|[，；](?=.{0,12}(?:谁|什么|哪|何|多少|几|怎))",
@@ -123,7 +123,7 @@ _QUESTION_WORD = re.compile(
     r"|\b(?:what|which|why|how)\b|什么|为什么|如何|怎",
     re.I,
 )
-_SAME_KIND = re.compile(r"\bwhich (?:did|does|do|was|is|were|will|one)\b", re.I)
+_SAME_TYPE = re.compile(r"\bwhich (?:did|does|do|was|is|were|will|one)\b", re.I)
 _UNIT = re.compile(r"\bhow many (?:more |other |different )?([a-z]+)", re.I)
 _TWO_VALUES = re.compile(r"\bwhich (?:two )?(?:dates|days|years|times|towns|cities|people)\b.*\band\b", re.I)
 _GENERIC = frozenset().union(
