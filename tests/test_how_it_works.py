@@ -75,11 +75,11 @@ def test_record_and_responses(example: Example) -> None:
 async def test_chunks_and_evidence(example: Example) -> None:
     tokenizer = open_tokenizer(CONFIG.tokenizer)
     document = Document(example.context, CONFIG, tokenizer, Bm25Retriever())
-    parts = await document.parts()
-    chunks, tokens = document._slices.result().chunks, len(tokenizer.spans(example.context))
+    extraction_chunks = await document.extraction_chunks()
+    chunks, tokens = document._chunks.result().evidence, len(tokenizer.spans(example.context))
     assert_on_page(
         f"{len(example.context):,} characters and {tokens} tokens",
-        f"{len(parts)} part",
+        f"{len(extraction_chunks)} chunk",
         f"{len(chunks)} chunks",
     )
     [evidence] = await document.evidence(["Judith Moreau was succeeded by Vera Grau."], CONFIG.evidence_chunks)

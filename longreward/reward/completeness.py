@@ -1,6 +1,6 @@
 """Completeness: whether the response covers the information of the document on the query (paper, section 3.1).
 
-The judge extracts the relevant information from each part of the document, once per query and not per response. It
+The judge extracts the relevant information from each chunk of the document, once per query and not per response. It
 then rates each response against all extracts.
 """
 
@@ -24,23 +24,23 @@ from longreward.utils.language import Language, detect_language
 
 
 class ExtractionRequest(NamedTuple):
-    """A part of the document and the request to extract from it."""
+    """A chunk of the document and the request to extract from it."""
 
-    part: Chunk
+    chunk: Chunk
     request: ChatRequest
 
 
 async def extraction_requests(prompts: PromptSet, document: Document, *, query: str) -> list[ExtractionRequest]:
-    """Return one request per part of the document; none for an empty document."""
-    parts = await document.parts()
+    """Return one request per chunk of the document; none for an empty document."""
+    chunks = await document.extraction_chunks()
 
-    def extraction_request(part: Chunk) -> ExtractionRequest:
-        text = document.text[part.start : part.end]
+    def extraction_request(chunk: Chunk) -> ExtractionRequest:
+        text = document.text[chunk.start : chunk.end]
         template = prompts.template("extraction", detect_language(text))
-        return ExtractionRequest(part, template.request({"context": text, "question": query}))
+        return ExtractionRequest(chunk, template.request({"context": text, "question": query}))
 
     # In a thread: filling the prompts searches the whole document for text to escape.
-    return await asyncio.to_thread(lambda: [extraction_request(part) for part in parts])
+    return await asyncio.to_thread(lambda: [extraction_request(chunk) for chunk in chunks])
 
 
 async def extract(
@@ -51,16 +51,16 @@ async def extract(
     def parse(reply: str) -> ExtractedText | None:
         return PARSERS[prompts.parsing].extraction(reply, prompts.manifest.nothing_relevant)
 
-    # The judge sees each part alone, so that the calls do not depend on each other.
+    # The judge sees each chunk alone, so that the calls do not depend on each other.
     replies = await gather(
         judge.query(request, parse, parse_truncated=truncated_list(parse)) for _, request in requests
     )
-    document_tokens = requests[-1].part.end_token if requests else 0
+    document_tokens = requests[-1].chunk.end_token if requests else 0
     return Extraction(
         example_id=example_id,
         query=query,
         extracts=tuple(
-            _make_extract(part, document_tokens, reply) for (part, _), reply in zip(requests, replies, strict=True)
+            _make_extract(chunk, document_tokens, reply) for (chunk, _), reply in zip(requests, replies, strict=True)
         ),
         prompt_hashes=tuple(dict.fromkeys(request.prompt_hash for _, request in requests)),
         judge=judge.name_for("extraction"),
@@ -68,13 +68,13 @@ async def extract(
     )
 
 
-def _make_extract(part: Chunk, document_tokens: int, reply: ParsedReply[ExtractedText]) -> Extract:
+def _make_extract(chunk: Chunk, document_tokens: int, reply: ParsedReply[ExtractedText]) -> Extract:
     # Percentages of tokens, in the published code's order of operations: 100 * a / b rounds some halves differently.
     return Extract(
-        start=part.start,
-        end=part.end,
-        first_percent=round(part.first_token / max(document_tokens, 1) * 100),
-        last_percent=round(part.end_token / document_tokens * 100) if document_tokens else 100,
+        start=chunk.start,
+        end=chunk.end,
+        first_percent=round(chunk.first_token / max(document_tokens, 1) * 100),
+        last_percent=round(chunk.end_token / document_tokens * 100) if document_tokens else 100,
         text=reply.value.text if reply.value is not None else None,
         reason=reply.reason,
         truncated=reply.truncated,
