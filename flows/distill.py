@@ -95,7 +95,7 @@ def _distill(params: Params, files: DistillFiles) -> None:
             run.log_metrics({f"training/{name}": value for name, value in report.metrics().items()})
         started = time.monotonic()
         agreements = measure_reward_model(params, heldout, files)
-        run.log_metrics({name: value for one in agreements for name, value in one.metrics().items()})
+        run.log_metrics({name: value for agreement in agreements for name, value in agreement.metrics().items()})
         run.log_metrics({"heldout/prompts": len(heldout), "heldout/seconds": time.monotonic() - started})
         card = _render_card(base, training, heldout, agreements)
         run.log_report("reward_model.md", card)

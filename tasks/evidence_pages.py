@@ -120,7 +120,9 @@ def _add_rewards(page: EvidencePage, params: Params, cost_of: CostOf, *, with_pa
         _add_given_pairs(page, pairs_file, cost_of, limit)
         return
     wanted = _evenly_spaced(ids, limit)
-    scored = group_by_example((one for file in scored_files for one in _read_of(file, scored_from_row, wanted)), wanted)
+    scored = group_by_example(
+        (response for file in scored_files for response in _read_of(file, scored_from_row, wanted)), wanted
+    )
     sampled: dict[str, list[Response]] = {}
     if not scored:
         for response in _read_of(sampled_file, response_from_row, wanted):
@@ -169,7 +171,9 @@ def _add_given_pairs(page: EvidencePage, file: Path, cost_of: CostOf, limit: int
 
 def _add_evaluation(page: EvidencePage, cost_of: CostOf, *, limit: int | None) -> None:
     examples = {example.id: example for example in _read(PREPARED / "heldout.jsonl", example_from_row)}
-    extractions = {one.example_id: one for one in _read(EVALUATION / "chunk_info.jsonl", extraction_from_row)}
+    extractions = {
+        extraction.example_id: extraction for extraction in _read(EVALUATION / "chunk_info.jsonl", extraction_from_row)
+    }
     measures: dict[tuple[str, str, str], Mapping[str, float]] = {}
     for row in _read(EVALUATION / "answers.jsonl", dict):
         measures[str(row["model"]), str(row["decoding"]), str(row["idx"])] = row.get("measures") or {}

@@ -64,8 +64,8 @@ def allowed_hosts(host: str, allow: tuple[str, ...] = ()) -> frozenset[str]:
 
         names |= {socket.gethostname(), socket.getfqdn()}
         for addresses in psutil.net_if_addrs().values():
-            internet = (one for one in addresses if one.family in (socket.AF_INET, socket.AF_INET6))
-            names |= {one.address.partition("%")[0] for one in internet}
+            internet = (address for address in addresses if address.family in (socket.AF_INET, socket.AF_INET6))
+            names |= {address.address.partition("%")[0] for address in internet}
     return frozenset(name.lower() for name in names if name)
 
 

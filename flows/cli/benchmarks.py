@@ -229,6 +229,6 @@ def _write_scores(folder: Path, benchmark: "Benchmark[Any]", scores: "Prediction
     from longreward.utils.jsonl import write_rows
 
     name = model.replace("/", "_")
-    write_rows(folder / benchmark.name / name / "answers.jsonl", (dict(vars(one)) for one in scores.answers))
-    write_rows(folder / benchmark.name / name / "verdicts.jsonl", (dict(vars(one)) for one in scores.verdicts))
+    write_rows(folder / benchmark.name / name / "answers.jsonl", (dict(vars(answer)) for answer in scores.answers))
+    write_rows(folder / benchmark.name / name / "verdicts.jsonl", (dict(vars(verdict)) for verdict in scores.verdicts))
     benchmark.write_files(folder, scores.answers, scores.verdicts, model=model)

@@ -280,9 +280,9 @@ class _Sentence:
     def _mixes_names(self) -> bool:
         first, last, full = self._row.first_and_last_names
         return any(
-            one in first and two in last and f"{one} {two}" not in full
+            given in first and family in last and f"{given} {family}" not in full
             for run in self._names
-            for one, two in pairwise(run)
+            for given, family in pairwise(run)
         )
 
     def _mentions(self, prefixes: Sequence[str]) -> bool:

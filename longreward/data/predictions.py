@@ -70,7 +70,7 @@ class PredictionFile:
     @property
     def models(self) -> list[str]:
         """The names of the models, as far as the file has them."""
-        return list(dict.fromkeys(one.model for one in self.predictions if one.model is not None))
+        return list(dict.fromkeys(prediction.model for prediction in self.predictions if prediction.model is not None))
 
 
 def read_predictions(

@@ -84,7 +84,9 @@ class InspectModel:
 
     async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
         """Generate a reply; inspect_ai retries failed calls, and raises the errors of its providers."""
-        messages: list[ChatMessage] = [MESSAGES[one["role"]](content=one["content"]) for one in request.messages()]
+        messages: list[ChatMessage] = [
+            MESSAGES[message["role"]](content=message["content"]) for message in request.messages()
+        ]
         output = await self._model.generate(
             messages, config=GenerateConfig(temperature=temperature, max_tokens=request.max_tokens)
         )

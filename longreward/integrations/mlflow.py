@@ -153,7 +153,7 @@ def require_complete(result: Any, *, rows: int, scorers: Sequence[Scorer]) -> No
         rows: the number of rows that were evaluated.
         scorers: the scorers that give exactly one assessment of their name.
     """
-    names = {one.name for one in scorers}
+    names = {scorer.name for scorer in scorers}
     evaluated = set(result.result_df["trace_id"])  # the run may have further traces, of an earlier evaluation
     complete = 0
     for trace in _run_traces(result.run_id):

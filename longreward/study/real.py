@@ -71,7 +71,8 @@ def run_study(options: argparse.Namespace) -> None:
         )
         settings = {name: section for name, section in shared.model_dump(mode="json").items() if name in SHARED}
         _check_settings(
-            folder, {**settings, "train": [one.id for one in train], "heldout": [one.id for one in heldout]}
+            folder,
+            {**settings, "train": [example.id for example in train], "heldout": [example.id for example in heldout]},
         )
         write_split(folder, train, heldout)
         run = SeedRun(shared, seed, folder, gold, options.processes, options.keep_models)

@@ -172,8 +172,8 @@ class SeedRun:
             return [self._gold_pair(params, *item) for item in sampled]
         if config.method == "longreward":
             scored: dict[str, list[ScoredResponse]] = {}
-            for one in self.scored(sampled):
-                scored.setdefault(one.response.example_id, []).append(one)
+            for scored_response in self.scored(sampled):
+                scored.setdefault(scored_response.response.example_id, []).append(scored_response)
             return [pair_by_scores(config, example, scored.get(example.id, [])) for example, _ in sampled]
         if (make_pair := SIMPLE_METHODS.get(config.method)) is None:
             raise ConfigError(f"the arm {arm.name} has pair.method {config.method}: use `longreward study` for it")
@@ -200,7 +200,7 @@ class SeedRun:
         means: dict[str, float] = {}
         for side in ("chosen", "rejected"):
             measures = [self._gold_measures(getattr(pair, side)) for pair in pairs]
-            means |= {f"{side}/{name}": fmean(one[name] for one in measures) for name in GOLD_MEASURES}
+            means |= {f"{side}/{name}": fmean(measure[name] for measure in measures) for name in GOLD_MEASURES}
             means[f"{side}/tokens"] = fmean(getattr(pair, side).tokens or 0 for pair in pairs)
         margins = [self.gold_reward(pair.chosen) - self.gold_reward(pair.rejected) for pair in pairs]
         means["gold_agrees"] = fmean(margin > 0 for margin in margins)
@@ -221,12 +221,16 @@ class SeedRun:
             update = {"n": decoding.samples, "temperature": decoding.temperature, "seed": config.seed}
             sampling = self.params.sample.model_copy(update=update)
             answers = self._sample(model, list(heldout.values()), sampling, folder / f"answers-{decoding.name}")
-            scored = [ScoredResponse(response=one, verdicts={}) for _, responses in answers for one in responses]
+            scored = [
+                ScoredResponse(response=response, verdicts={}) for _, responses in answers for response in responses
+            ]
             measures += measure_answers(role, decoding, heldout, scored, self.gold)
         if (short := load_short_instructions(config.short)) is not None:
             sampling = self.params.sample.model_copy(update={"n": 1, "temperature": 0.0})
             answers = self._sample(model, short.examples, sampling, folder / "answers-short")
-            short_measures = list(measure_short(short, role, (one for _, responses in answers for one in responses)))
+            short_measures = list(
+                measure_short(short, role, (response for _, responses in answers for response in responses))
+            )
             write_rows(folder / "short.jsonl", short_answer_rows(short, short_measures))
             measures += short_measures
             heldout |= {example.id: example for example in short.examples}

@@ -207,7 +207,11 @@ def _copy_from_stage(parent: str, stage_run_id: str) -> None:
     """Copy tags and data sets that help to tell pipelines' runs apart, from a stage's run."""
     stage_run = client().get_run(stage_run_id)
     tags = {name: stage_run.data.tags[name] for name in SHOWN_TAGS if name in stage_run.data.tags}
-    datasets = [one for one in stage_run.inputs.dataset_inputs if one.dataset.name in SHOWN_DATASETS]
+    datasets = [
+        dataset_input
+        for dataset_input in stage_run.inputs.dataset_inputs
+        if dataset_input.dataset.name in SHOWN_DATASETS
+    ]
     if tags:
         Run(parent).set_tags(tags)
     if datasets:

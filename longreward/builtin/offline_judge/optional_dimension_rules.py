@@ -32,7 +32,7 @@ def rubric(slots: Slots) -> str:
             (relevance(sub_question.about, s) + extract_relevance([sub_question], evidence, index), -index, s.text)
             for index, s in enumerate(evidence)
         ]
-        ranked = sorted((one for one in rated if one[0] > 0), reverse=True)
+        ranked = sorted((entry for entry in rated if entry[0] > 0), reverse=True)
         items |= dict.fromkeys(text for _, _, text in ranked[: OPEN_ITEMS if sub_question.is_open else 1])
     if not items:
         return "1. The answer says that the document does not contain this information."

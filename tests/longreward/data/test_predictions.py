@@ -57,7 +57,7 @@ def test_alpaca_eval_outputs_and_annotations(folder):
 def test_longbench_files_are_read_by_position(folder, write_lines):
     write_lines(folder / "qasper.jsonl", [{"pred": text, "answers": ["a"], "length": 9} for text in ("x", "y")])
     file = read_predictions("qasper.jsonl")
-    assert [(one.position, one.responses) for one in file.predictions] == [
+    assert [(prediction.position, prediction.responses) for prediction in file.predictions] == [
         (("qasper", 0), ("x",)),
         (("qasper", 1), ("y",)),
     ]
@@ -91,7 +91,7 @@ def test_generic_files_with_samples_and_other_columns(folder, write_lines):
 )
 def test_bad_row_is_left_out_with_line_and_reason(folder, write_lines, row, reason):
     name = next(
-        (name for name, known in FORMATS.items() if any(columns <= row.keys() for columns in known.columns)),
+        (name for name, prediction_format in FORMATS.items() if prediction_format.recognizes(row)),
         "predictions",
     )
     good = {"predictions": {"id": "9", "response": "x"}, "lm_eval": lm_eval_row(9)}.get(name)
@@ -134,7 +134,7 @@ def test_import_by_id_by_question_and_by_document(folder, write_lines):
     report = import_predictions(read_predictions("a.jsonl"), data=data, out=folder / "responses.jsonl")
     assert report == ImportReport(responses=4, examples=2, unmatched=2, repeated=1)
     responses = list(read_responses(folder / "responses.jsonl"))
-    assert [(one.id, one.query, one.text) for one in responses] == [
+    assert [(response.id, response.query, response.text) for response in responses] == [
         ("0-0", "Question 0?", "by id"),
         ("1-0", "Question 1?", "first"),
         ("1-1", "Question 1?", "second"),
@@ -148,7 +148,7 @@ def test_import_of_lm_eval_log_uses_its_documents_and_one_row_per_filter(folder,
     write_lines(folder / f"{LM_EVAL}.jsonl", rows)
     report = import_predictions(read_predictions(f"{LM_EVAL}.jsonl"), data=data, out=folder / "responses.jsonl")
     assert report == ImportReport(responses=2, examples=2, unmatched=0, repeated=2)
-    assert [one.id for one in read_responses(folder / "responses.jsonl")] == ["1-0", "2-0"]
+    assert [response.id for response in read_responses(folder / "responses.jsonl")] == ["1-0", "2-0"]
 
 
 def test_import_without_any_match_is_error(folder, write_lines):

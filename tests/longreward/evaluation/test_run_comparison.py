@@ -110,8 +110,8 @@ def test_changes_compare_equal_decodings_greedy_last() -> None:
         *answers({"a": 0.2, "b": 0.2}, measure="recall", decoding="t0.9"),
     ]
     found = [
-        (one.comparison, one.measure, round(one.first.value, 3), round(one.second.value, 3))
-        for one in RunComparison(first, second).changes("dpo")
+        (change.comparison, change.measure, round(change.first.value, 3), round(change.second.value, 3))
+        for change in RunComparison(first, second).changes("dpo")
     ]
     assert found == [
         ("t0.3", "recall", 0.5, 0.45),
@@ -120,7 +120,7 @@ def test_changes_compare_equal_decodings_greedy_last() -> None:
         ("greedy", "recall", 0.8, 0.95),
     ]
     changed = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
-    assert [(one.first_id, one.before, one.after) for one in changed] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
+    assert [(change.first_id, change.before, change.after) for change in changed] == [("a", 0.8, 0.4), ("b", 0.2, 0.3)]
 
 
 def test_changed_examples_average_samples_of_one_model() -> None:
@@ -132,9 +132,9 @@ def test_changed_examples_average_samples_of_one_model() -> None:
     second = [
         ExampleMetrics("dpo", "t1", f"x-{n}", "other d", "a", {"recall": value}) for n, value in enumerate((0.3, 0.4))
     ]
-    (one,) = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
-    assert (one.first_id, one.second_id, one.document) == ("a", "x", "d")
-    assert (one.before, one.after) == pytest.approx((0.5, 0.35))
+    (change,) = RunComparison(first, second).changed_examples("dpo", decoding="t1", measure="recall")
+    assert (change.first_id, change.second_id, change.document) == ("a", "x", "d")
+    assert (change.before, change.after) == pytest.approx((0.5, 0.35))
 
 
 def test_documents_identified_by_prompt_not_name() -> None:
@@ -175,7 +175,9 @@ def test_report_corrects_for_measures_but_not_lengths() -> None:
         ExampleMetrics("dpo", "greedy", f"{n}-0", f"d{n}", n, {"recall": 0.75, "exact": 0.1, "tokens": 7.0})
         for n in names
     ]
-    changes = {one.measure: one.difference for one in correct_changes(RunComparison(first, second).changes("dpo"))}
+    changes = {
+        change.measure: change.difference for change in correct_changes(RunComparison(first, second).changes("dpo"))
+    }
     assert changes["recall"].p == changes["tokens"].p == 2 / 2**8
     assert changes["recall"].p_corrected == 2 * 2 / 2**8
     assert changes["tokens"].p_corrected == 2 / 2**8
@@ -190,10 +192,10 @@ def test_only_common_decodings_and_models_compared() -> None:
 def test_changed_examples_sorted_by_size_of_change() -> None:
     comparison = RunComparison(side({"a": 0.5, "b": 0.9, "c": 0.2}), side({"a": 0.5, "b": 0.1, "c": 0.4}))
     changed = comparison.changed_examples("dpo", decoding="greedy", measure="recall")
-    assert [(one.first_id, one.before, one.after) for one in changed] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
+    assert [(change.first_id, change.before, change.after) for change in changed] == [("b", 0.9, 0.1), ("c", 0.2, 0.4)]
 
 
 def test_equal_gains_and_losses_alternate() -> None:
     first, second = side({"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0}), side({"a": 0.0, "b": 0.0, "c": 1.0, "d": 1.0})
     changed = RunComparison(first, second).changed_examples("dpo", decoding="greedy", measure="recall")
-    assert [one.first_id for one in changed] == ["c", "a", "d", "b"]
+    assert [change.first_id for change in changed] == ["c", "a", "d", "b"]
