@@ -87,6 +87,7 @@ class CachedJudgeClient:
                     parse_truncated = truncated_json_parser(parse, schema)
                 parse = json_parser(parse, schema)
         key = self._key_for(request)
+        # Nothing is awaited from here until the round is in `_in_flight`, or two equal requests could both start one.
         in_flight = self._in_flight.get(key)
         if in_flight is not None:
             self.counts["shared"] += 1

@@ -63,6 +63,7 @@ class Claims:
             pause_s = min(MAX_PAUSE_S, max(MIN_PAUSE_S, PAUSE_SHARE * waited_s))
             await asyncio.sleep(pause_s)
             waited_s += pause_s
+        # The caller must first get a slot of the rate limiter, perhaps minutes later, and claims the request then.
         self.release(key)
         return True
 

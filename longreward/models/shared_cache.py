@@ -117,6 +117,7 @@ class SharedPrefixCache:
         self.prompt_of_row = prompt_of_row
         counts = prompt_of_row.bincount(minlength=len(self.prompts[0][0]))
         self.group_size = int(counts.max())
+        # The place of each row among the padded groups; None where all groups are full and rows need not be copied.
         self.slots = None
         if bool((counts != self.group_size).any()):
             first_rows = counts.cumsum(0) - counts

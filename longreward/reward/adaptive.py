@@ -118,6 +118,7 @@ async def _share_verified_statements(scorers: Sequence["IncrementalScorer"], res
     _, best_untruncated = extreme_candidates(
         [None if response.truncated else value for value, response in zip(bounds, responses, strict=True)]
     )
+    # The others' rewards stay open: each verified statement would narrow bounds that decide nothing.
     candidates = dict.fromkeys(scorers[index] for index in sorted({*worst, *best, *best_untruncated}))
     await gather(scorer.verify(verified[scorer.item.language]) for scorer in candidates)
 

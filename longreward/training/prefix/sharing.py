@@ -115,6 +115,7 @@ def share_prefix(model: Any) -> SharedPrefix:
     def unpack(backbone: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
         hidden = output.last_hidden_state
         indices = response_indices(kwargs["pair_lengths"], hidden.device)
+        # TRL splits the batch in the middle: all chosen responses come before all rejected ones.
         rows = torch.arange(len(hidden), device=hidden.device).repeat(2)
         output.last_hidden_state = hidden[rows[:, None], indices]
         return output
