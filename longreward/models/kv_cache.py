@@ -6,6 +6,7 @@
 values only. Responses that have ended leave the batch.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,11 @@ def preallocated_cache(config: Any) -> DynamicCache:
     return cache
 
 
+def cache_keyword(model: Any) -> str:
+    """Return the argument of a model's `forward` that takes its cache: transformers 5.24 renamed it to `cache`."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 def can_repeat_cache(model: Any) -> bool:
     """Return whether a model's cache holds nothing but keys and values, so that it can be repeated for n responses."""
     if getattr(model, "_is_stateful", False):
@@ -97,14 +103,15 @@ def prefill(model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int, device
     input_ids = torch.tensor([[pad_id] * (longest - len(ids)) + [*ids] for ids in prompts], device=device)
     lengths = torch.tensor([len(ids) for ids in prompts], device=device)
     present = torch.arange(longest, device=device) >= longest - lengths[:, None]
+    cache = preallocated_cache(model.config)
     output = model(
         input_ids=input_ids,
         attention_mask=None if bool(present.all()) else present.long(),
         position_ids=(present.long().cumsum(dim=1) - 1).clamp(min=0),
-        past_key_values=preallocated_cache(model.config),
         logits_to_keep=1,
+        **{cache_keyword(model): cache},
     )
-    return PrefillState(output.past_key_values, present, output.logits[:, -1])
+    return PrefillState(cache, present, output.logits[:, -1])
 
 
 class ReplicatedCache:
@@ -112,6 +119,7 @@ class ReplicatedCache:
 
     def __init__(self, model: Any, state: PrefillState, n: int) -> None:
         self.model, self.cache = model, state.cache
+        self._cache_kwargs = {cache_keyword(model): self.cache}
         if n > 1:
             self.cache.batch_repeat_interleave(n)
         self.present = state.present.long().repeat_interleave(n, dim=0)
@@ -123,7 +131,7 @@ class ReplicatedCache:
             input_ids=tokens[:, None],
             attention_mask=self.present,
             position_ids=self.present.sum(dim=1, keepdim=True) - 1,
-            past_key_values=self.cache,
+            **self._cache_kwargs,
         )
         logits: torch.Tensor = output.logits[:, -1]
         return logits

@@ -22,7 +22,14 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from longreward.errors import PolicyError
-from longreward.models.kv_cache import PreallocatedLayer, PrefillState, ReplicatedCache, preallocated_cache, prefill
+from longreward.models.kv_cache import (
+    PreallocatedLayer,
+    PrefillState,
+    ReplicatedCache,
+    cache_keyword,
+    preallocated_cache,
+    prefill,
+)
 
 ATTENTION = "shared_cache"
 PROBE_LENGTH = 64
@@ -71,6 +78,7 @@ class SharedPrefixCache:
             zeros = torch.zeros(state.present.shape, device=state.present.device)
             self.padding = zeros.masked_fill(~state.present, -torch.inf)[:, None, None, None]
         self.cache = preallocated_cache(model.config)
+        self._cache_kwargs = {cache_keyword(model): self.cache}
         lengths = state.present.sum(dim=1)
         self.positions = lengths.repeat_interleave(n)[:, None]
         self._arrange(torch.arange(len(lengths), device=lengths.device).repeat_interleave(n))
@@ -86,8 +94,8 @@ class SharedPrefixCache:
         output = self.model(
             input_ids=tokens[:, None],
             position_ids=self.positions,
-            past_key_values=self.cache,
             shared_prompts=self,
+            **self._cache_kwargs,
         )
         self.positions = self.positions + 1
         logits: Tensor = output.logits[:, -1]
