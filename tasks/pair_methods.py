@@ -6,7 +6,7 @@ data/pairs/comparisons.jsonl   pairwise: {"idx": "11", "first": "11-0", "second"
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
 from longreward.pairs.selection import make_pairs
 from longreward.pairs.srm import srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
-from longreward.records import PreferencePair
+from longreward.records import ScoredResponse
 from longreward.reward.reward_model import RankedResponses, load_reward_model
 from longreward.reward.score_files import read_scoring_items
 from longreward.tasks.score_shards import ScoringItem
@@ -37,51 +37,67 @@ SCORED = (Path("data/scored/scored_responses.jsonl"), Path("data/scored/unscored
 SHARD_SIZE = 50  # prompts
 
 
-async def make_pairs_by_method(run: StageRun, out: Path) -> list[Outcome]:
+async def make_pairs_by_method(run: StageRun, out: Path) -> Iterator[Outcome]:
     """Return a pair, or the reason for none, for each prompt in order; files go to the folder `out`.
 
-    Prompts in the file `pair.exclude` have none. Raises DataError for a malformed or missing file.
+    Pairs are made when they are read, since their documents may exceed the memory. Prompts in the file `pair.exclude`
+    have none. Raises DataError for a malformed or missing file.
     """
     path = run.params.pair.exclude
     if path is None:
-        return await _make_pairs(run, out, {})
+        return _make_pairs(run, await _outcomes(run, out), {})
     require_dependency(Path(path), run.inputs)
-    excluded = read_exclusions(Path(path))
-    outcomes = await _make_pairs(run, out, excluded)
-    ids = {outcome.id if isinstance(outcome, PreferencePair) else outcome.example_id for outcome in outcomes}
-    if unknown := [example_id for example_id in excluded if example_id not in ids]:
+    return _make_pairs(run, await _outcomes(run, out), read_exclusions(Path(path)))
+
+
+def _make_pairs(run: StageRun, outcomes: Iterable[Outcome], excluded: Collection[str]) -> Iterator[Outcome]:
+    """Yield the outcomes without the excluded pairs, and check them at the end."""
+    unknown, without_pair = dict.fromkeys(excluded), []
+    for outcome in exclude_prompts(outcomes, excluded):
+        if isinstance(outcome, NoPair):
+            without_pair.append(outcome)
+            unknown.pop(outcome.example_id, None)
+        yield outcome
+    require_decided(without_pair)
+    if unknown:
         # Not an error: another seed or share in `prepare` selects other prompts.
         run.log.warning(
-            "%s: %d of %d ids are no prompts here, such as %r", path, len(unknown), len(excluded), unknown[0]
+            "%s: %d of %d ids are no prompts here, such as %r",
+            run.params.pair.exclude,
+            len(unknown),
+            len(excluded),
+            next(iter(unknown)),
         )
-    return outcomes
 
 
-async def _make_pairs(run: StageRun, out: Path, excluded: Collection[str]) -> list[Outcome]:
+async def _outcomes(run: StageRun, out: Path) -> Iterable[Outcome]:
     config = run.params.pair
     if config.method == "longreward":
         files = [file for file in SCORED if file.stat().st_size]  # mostly nothing is unscored
-        scored = (response for file in files for response in read_scored(file))
-        outcomes = list(exclude_prompts(make_pairs(config, read_examples(EXAMPLES), scored), excluded))
-        require_decided(outcomes)
-        return outcomes
-    return list(exclude_prompts(await _pairs_without_scores(run, out), excluded))
-
-
-async def _pairs_without_scores(run: StageRun, out: Path) -> list[Outcome]:
-    config = run.params.pair
+        scored = (_without_details(response) for file in files for response in read_scored(file))
+        return make_pairs(config, read_examples(EXAMPLES), scored)
     if config.method == "given":
-        return list(read_pairs(PREPARED_PAIRS))
+        return read_pairs(PREPARED_PAIRS)
     if config.method == "srm":
         return await _by_reward_model(run, out)
     if config.method == "pairwise":
         return await _by_comparison(run, out)
     make_pair = SIMPLE_METHODS[config.method]
-    responses = {example.id: sampled for example, sampled in read_scoring_items(EXAMPLES, SAMPLED)}
-    return [make_pair(config, example, responses.get(example.id, [])) for example in read_examples(EXAMPLES)]
+    items = read_scoring_items(EXAMPLES, SAMPLED)
+    responses = {example.id: sampled for example, sampled in items}
+    return (make_pair(config, example, responses.get(example.id, [])) for example in read_examples(EXAMPLES))
 
 
-async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
+def _without_details(scored: ScoredResponse) -> ScoredResponse:
+    """Return the scores without statements and evidence, which no pair depends on: most of the memory."""
+    verdicts = {
+        dimension: verdict.model_copy(update={"statements": (), "analysis": None})
+        for dimension, verdict in scored.verdicts.items()
+    }
+    return scored.model_copy(update={"verdicts": verdicts})
+
+
+async def _by_reward_model(run: StageRun, out: Path) -> Iterator[Outcome]:
     config = run.params.pair
     items = read_scoring_items(EXAMPLES, SAMPLED)
     path = None
@@ -110,13 +126,13 @@ async def _by_reward_model(run: StageRun, out: Path) -> list[Outcome]:
     by_example = {prompt.example_id: prompt for prompt in ranked}
     responses = {example.id: sampled for example, sampled in items}
     min_margin = config.srm.min_margin
-    return [
+    return (
         srm_pair(config, example, responses.get(example.id, []), by_example.get(example.id), min_margin=min_margin)
         for example in read_examples(EXAMPLES)
-    ]
+    )
 
 
-async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
+async def _by_comparison(run: StageRun, out: Path) -> Iterator[Outcome]:
     config = run.params.pair
     items = read_scoring_items(EXAMPLES, SAMPLED)
     context_tokens = config.pairwise.context_tokens
@@ -152,7 +168,7 @@ async def _by_comparison(run: StageRun, out: Path) -> list[Outcome]:
     run.log_metrics({f"pairwise/{name}": counts[name] for name in ("agreed", "tied", "unreadable")})
     run.log_metrics({"pairwise/comparisons": len(comparisons)})
     outcomes = {result.example_id: result.outcome for result in results}
-    return [
+    return (
         outcomes.get(example.id) or NoPair(example.id, "no responses", 0, 0, None)
         for example in read_examples(EXAMPLES)
-    ]
+    )

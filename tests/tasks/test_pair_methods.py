@@ -68,7 +68,7 @@ async def make_pairs_with(params: Params, folder: Path, *, inputs: Sequence[str]
 
     @flow
     async def pairing() -> list[Any]:
-        return await make_pairs_by_method(run, Path("data/pairs"))
+        return list(await make_pairs_by_method(run, Path("data/pairs")))
 
     return await pairing(), run
 
