@@ -164,8 +164,10 @@ class Attempts(Generic[T]):
             if exchange.outcome == "refused":  # by a content filter, which would refuse again
                 return self._parsed_reply(exchange, None, exchange.reason)
         truncated = [exchange for exchange in self.exchanges if self.is_truncated(exchange.reply)]
+        if not truncated:
+            return None
         last_key = self._key_for(replace(self._original, max_tokens=self._max_limit))
-        if truncated and (truncated[-1].request_id == last_key or self.is_round_complete):
+        if truncated[-1].request_id == last_key or self.is_round_complete:
             for exchange in reversed(truncated):
                 if (value := self.partial_value(exchange.reply)) is not None:
                     return replace(self._parsed_reply(exchange, value, None), truncated=True)
