@@ -115,10 +115,7 @@ def _gold_from_json(row: dict[str, Any]) -> GoldRow:
 
 
 def run_corpus_command(parser: argparse.ArgumentParser, write: Callable[..., WrittenCorpus]) -> None:
-    """Write a corpus from the command line, whose options are the parameters of `write`, and print what it has."""
-    parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--questions-per-document", type=int, default=QUESTIONS_PER_DOCUMENT)
+    """Write a corpus and print its size; the options of the command are `--out` and parameters of `write`."""
     options = vars(parser.parse_args())
     try:
         written = write(options.pop("out"), **options)
@@ -129,7 +126,10 @@ def run_corpus_command(parser: argparse.ArgumentParser, write: Callable[..., Wri
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the built-in corpus.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--questions-per-document", type=int, default=QUESTIONS_PER_DOCUMENT)
     run_corpus_command(parser, write_corpus)
 
 

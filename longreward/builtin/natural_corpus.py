@@ -112,8 +112,11 @@ def is_natural_gold(path: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the natural corpus.")
+    parser.add_argument("--out", type=Path, required=True, help="folder for corpus.jsonl and gold.jsonl")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--train", type=int, default=TRAIN_DOCUMENTS, help="documents for training")
     parser.add_argument("--heldout", type=int, default=HELD_OUT_DOCUMENTS, help="held-out documents")
+    parser.add_argument("--questions-per-document", type=int, default=QUESTIONS_PER_DOCUMENT)
     parser.add_argument("--kinds", nargs="+", choices=get_args(QuestionKind), default=QUESTION_KINDS)
     run_corpus_command(parser, write_natural_corpus)
 
