@@ -1,4 +1,4 @@
-"""Shards on Dask workers: two processes on this machine, a Prefect server and a judge over HTTP."""
+"""Shards on Dask workers: processes on this machine, a Prefect server and a judge over HTTP."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 ROOT = Path(longreward.__file__).parents[1]
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr", "Ada Moss", "Ben Cole")
-CONCURRENCY = 4
+CONCURRENCY = WORKERS = 4
 Items = Sequence[tuple[Example, Sequence[Response]]]
 
 
@@ -114,7 +114,7 @@ async def score_on_workers(params: Params, folder: Path, *, kill_after: int | No
         stage, ledger = folder / "stage", folder / "ledger.sqlite"
         async with open_workers(params, state=stage, ledger=ledger) as workers:
             assert isinstance(workers, Workers)
-            assert workers.capacity == 2
+            assert workers.capacity == params.workers.count
             if kill_after is None:
                 return list(await score_with_workers("score", workers, make_items(), params, folder=stage))
             async with kill_worker_after(kill_after, params.judge.base_url or ""):
@@ -123,19 +123,18 @@ async def score_on_workers(params: Params, folder: Path, *, kill_after: int | No
     return await scoring()
 
 
-async def test_scores_with_killed_worker_equal_single_process(
-    workspace: Path,
-) -> None:
+@pytest.mark.timeout(900)  # on a busy machine with two CPUs, starting four workers takes minutes
+async def test_scores_with_killed_worker_equal_single_process(workspace: Path) -> None:
     with offline_judge_server("--latency", "0.15") as url:
         expected = await score_in_process(settings(url), workspace / "alone")
         calls, distinct = request_counts(url)
         assert calls == distinct
     with offline_judge_server("--latency", "0.15") as url:
-        scored = await score_on_workers(settings(url), workspace / "spread", kill_after=calls // 3)
+        scored = await score_on_workers(settings(url, count=WORKERS), workspace / "spread", kill_after=calls // 3)
         requests, distinct_on_workers = request_counts(url)
     assert scored == expected
     assert distinct_on_workers == distinct
-    assert distinct <= requests <= distinct + CONCURRENCY // 2  # a worker's share of the calls was in flight
+    assert distinct <= requests <= distinct + CONCURRENCY // WORKERS  # a worker's share of the calls was in flight
     for folder in ("alone", "spread"):
         with Ledger(workspace / folder / "ledger.sqlite") as ledger:
             assert ledger.totals().exchanges == distinct
