@@ -117,7 +117,9 @@ class RetryingClient:
 
     def _warn_of_overload(self, error: JudgeError) -> None:
         """Warn at the first sign: while requests time out, a stage may show no progress for many minutes."""
-        if self._warned or (error.transient is not None and error.transient.throttled):
+        if self._warned or not self._config.max_retries:
+            return
+        if error.transient is not None and error.transient.throttled:
             return  # a provider that limits the rate is usual, and says when to come back
         self._warned = True
         limit = self.limiter.concurrency_limit

@@ -130,6 +130,15 @@ def test_first_timeout_of_a_run_is_a_warning(caplog: pytest.LogCaptureFixture) -
     assert record.getMessage() == "simulated. It is sent again; requests at once: 16 of 32"
 
 
+@in_virtual_time
+async def test_timeout_without_retries_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    server = SlotServer(1, work_s=10, timeout_s=5, ignores_disconnects=False)
+    async with Judge.from_model(server, JudgeConfig(max_retries=0)) as judge:
+        with pytest.raises(JudgeUnavailable):
+            await judge.query(request_number(1), lambda text: text or None)
+    assert not caplog.records
+
+
 def test_throughput_of_slow_server_measured_at_first_timeouts() -> None:
     """Six replies arrive within the 60 s after which the first call times out: six stay in flight from then on."""
     server = SlotServer(1, work_s=10, timeout_s=60, ignores_disconnects=True)
