@@ -10,11 +10,12 @@ reward, as pair selection does. An item counts 1 if the label of the first is hi
 are equal or a response is unscored; a tie counts as the mean of all its picks. Intervals are 95 % and resample
 documents.
 
-Methods: the full reward; `score.strategy: adaptive` (at risk 0, the only one that it has); each dimension alone; the
-tournament of pairwise comparisons; a panel (with `-S judge.panel=[…]`); a reward model (with `--reward-model`); and
-length. Each is charged for all requests that it would send alone, for each item and with repeated ones. The ledger in
-`--out` answers requests that several methods or items share; run the same command again to continue. Tokens are those
-that the server reports, else estimated from the texts.
+Methods: the full reward; `score.strategy: adaptive` (at risk 0, the only one that it has); several statements per
+request (with `--statements-per-call N`); each dimension alone; the tournament of pairwise comparisons; a panel (with
+`-S judge.panel=[…]`); a reward model (with `--reward-model`); and length. Each is charged for all requests that it
+would send alone, for each item and with repeated ones. The ledger in `--out` answers requests that several methods or
+items share; run the same command again to continue. Tokens are those that the server reports, else estimated from the
+texts.
 """
 
 import argparse
@@ -111,6 +112,9 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--items", nargs="+", default=[], metavar="FILE", help="as for `longreward reward-bench`")
     parser.add_argument("--items-limit", type=integer_between(1), default=ITEMS, metavar="N", help="default: 100")
+    parser.add_argument(
+        "--statements-per-call", type=integer_between(2), action="append", default=[], metavar="N", help="repeatable"
+    )
     parser.add_argument("--reward-model", metavar="MODEL", help="as for `longreward reward-bench`; '' for pair.srm")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results and of the ledger")
     add_settings_arguments(parser, default="the paper's settings")
@@ -121,7 +125,7 @@ def main() -> None:
     else:
         items = builtin_sample(options.items_limit)
     options.out.mkdir(parents=True, exist_ok=True)
-    methods = asyncio.run(measure_judge(params, items, options.out / "ledger.sqlite"))
+    methods = asyncio.run(measure_judge(params, items, options.out / "ledger.sqlite", options.statements_per_call))
     if options.reward_model is not None:
         model = open_reward_model(params.pair.srm, options.reward_model, state=options.out)
         scores = score_with_reward_model(model, items)
@@ -147,7 +151,9 @@ def sample_groups(items: Sequence[Item], count: int) -> list[Item]:
     return [item for row in zip(*groups.values(), strict=False) for item in row][:count]
 
 
-async def measure_judge(params: Params, items: Sequence[Item], ledger: Path) -> list[Method]:
+async def measure_judge(
+    params: Params, items: Sequence[Item], ledger: Path, statements_per_call: Sequence[int]
+) -> list[Method]:
     """Measure the methods that query the judge."""
     methods: list[Method] = []
     config = full_scoring(params.score)
@@ -157,6 +163,18 @@ async def measure_judge(params: Params, items: Sequence[Item], ledger: Path) -> 
                 scored, usage = await score_metered(judge, scorer, items)
             rewards = rewards_by_variant(items, scored)
             methods.append(make_method("full", items, rewards["longreward"], total(usage)))
+            for count in statements_per_call:
+                grouped = config.model_copy(update={"statements_per_call": count})
+                async with LabelledItemScorer(grouped, ledger=ledger) as scorer:
+                    scored, grouped_usage = await score_metered(judge, scorer, items)
+                grouped_rewards = rewards_by_variant(items, scored)
+                own_usage = {template: grouped_usage[template] for template in DIMENSION_TEMPLATES["faithfulness"]}
+                for name, variant, used in (
+                    ("full", "longreward", grouped_usage),
+                    ("faithfulness only", "faithfulness only", own_usage),
+                ):
+                    name += f", {count} statements per call"
+                    methods.append(make_method(name, items, grouped_rewards[variant], total(used)))
             if all(item.context for item in items):
                 adaptive = config.model_copy(update={"strategy": "adaptive"})
                 async with open_scorer(adaptive, ledger=ledger) as scorer:

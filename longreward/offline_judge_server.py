@@ -203,7 +203,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     benchmarks = [template.prompt for template in load_templates(options.mt_bench_prompts).values()]
     benchmarks += [load_longbench_chat(options.longbench_chat_prompt), *load_longbench(options.longbench_code).values()]
     app = OfflineJudgeApp(
-        prompts=load_prompts(options.prompts_dir, optional=OPTIONAL_DIMENSIONS),
+        prompts=load_prompts(options.prompts_dir, optional=OPTIONAL_DIMENSIONS, statements_per_call=2),
         latency_s=options.latency,
         key=key,
         refused_word=options.refuse,

@@ -13,7 +13,7 @@ from longreward.human_labels.items import ReviewItem
 from longreward.human_labels.sampling import sign
 from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.budget import Budget
-from longreward.judge.prompts import PromptSet, load_prompts
+from longreward.judge.prompts import PromptSet
 from longreward.judge_validation.check import isolated_config
 from longreward.records import DIMENSIONS, Dimension, Extraction
 from longreward.retrieval import open_retriever
@@ -77,7 +77,7 @@ class _ItemJudge:
     def __init__(self, judge: Judge, config: ScoreConfig, *, ledger: Path | None) -> None:
         self._judge = judge
         self._config = config
-        self._prompts: PromptSet = load_prompts(config.prompts_dir, config.prompts_manifest, parsing=config.parsing)
+        self._prompts: PromptSet = config.load_prompts()
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._retriever = open_retriever(config.retriever, ledger=ledger)
         self._documents: dict[str, Document] = {}

@@ -10,6 +10,7 @@ from typing import Any
 MODEL_LIST_FIELDS = ("max_model_len", "context_length", "max_context_length", "context_window")
 LENGTH_SETTINGS: Mapping[str, str] = {
     "extraction": "score.extraction_chunk_tokens",
+    "support_list": "score.statements_per_call, score.evidence_chunks or score.evidence_chunk_tokens",
     "support": "score.evidence_chunks or score.evidence_chunk_tokens",
     "helpfulness": "sample.max_new_tokens",
     "logicality": "sample.max_new_tokens",

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from longreward.chat_model import ReplyFormat
 from longreward.judge.escaping import find_headings
-from longreward.judge.prompt_manifest import LIST_TEMPLATES, Manifest
+from longreward.judge.prompt_manifest import LIST_TEMPLATES, SUPPORT_LIST, Manifest
 from longreward.judge.prompt_template import PromptTemplate
 from longreward.judge.reply_text import DECORATION, find_closing_label
 from longreward.judge.structured_output import structured_template
@@ -56,7 +56,7 @@ def reward_reply_format(template: PromptTemplate, language: Language, manifest: 
     derived = reply_format(
         "".join(template.pieces[::2]),
         [labels.evidence, labels.extract] if "context" in template.slots else [],
-        is_list=template.name in LIST_TEMPLATES,
+        is_list=template.name in {*LIST_TEMPLATES, SUPPORT_LIST},
         reminder=spec.reminder.get(language, ""),
     )
     if spec.structured is None:

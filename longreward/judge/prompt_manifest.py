@@ -22,14 +22,18 @@ LANGUAGES: tuple[Language, ...] = ("en", "zh")
 # A dimension uses one template of its own name unless listed here.
 DIMENSION_TEMPLATES: Mapping[Dimension, tuple[str, ...]] = {
     **{dimension: (dimension,) for dimension in DIMENSIONS},
-    "faithfulness": ("statements", "support"),
+    "faithfulness": ("statements", "support_list", "support"),
     "completeness": ("extraction", "completeness"),
     "rubric": ("rubric", "rubric_check"),
     "citations": ("citation_support", "citation_relevance", "citation_need"),
 }
 LIST_TEMPLATES = frozenset({"statements", "extraction", "rubric", "rubric_check"})
 """Templates whose replies are lists; those of the others end with a verdict."""
-TEMPLATES = tuple(template for dimension in DIMENSIONS for template in DIMENSION_TEMPLATES[dimension])
+SUPPORT_LIST = "support_list"
+"""The template for several statements (`score.statements_per_call`); a list of verdicts, each with its own panel."""
+TEMPLATES = tuple(
+    template for dimension in DIMENSIONS for template in DIMENSION_TEMPLATES[dimension] if template != SUPPORT_LIST
+)
 """The templates of the paper's dimensions, which every manifest has."""
 PUBLISHED_FILES = (
     "helpfulness_few_shot.txt",
@@ -100,14 +104,14 @@ class Manifest(Config):
         return self.model_dump_json(exclude={"templates": without} if any(without.values()) else None)
 
 
-def read_optional_templates(dimensions: Collection[OptionalDimension]) -> dict[str, TemplateSpec]:
-    """Return our templates of optional dimensions; their files are relative to BUNDLED."""
+def read_optional_templates(
+    dimensions: Collection[OptionalDimension], *, statements_per_call: int = 1
+) -> dict[str, TemplateSpec]:
+    """Return our templates besides those of a manifest; their files are relative to BUNDLED."""
+    names = [name for dimension in dimensions for name in DIMENSION_TEMPLATES[dimension]]
+    names += [SUPPORT_LIST] if statements_per_call > 1 else []
     values = yaml.safe_load((BUNDLED / "optional.yaml").read_text(encoding="utf-8"))
-    return {
-        name: TemplateSpec.parse(values[name], source=f"optional.yaml: {name}")
-        for dimension in dimensions
-        for name in DIMENSION_TEMPLATES[dimension]
-    }
+    return {name: TemplateSpec.parse(values[name], source=f"optional.yaml: {name}") for name in names}
 
 
 def read_manifest(folder: Path, path: Path | None) -> Manifest:

@@ -72,16 +72,17 @@ def load_prompts(
     *,
     parsing: Parsing = "strict",
     optional: Collection[OptionalDimension] = (),
+    statements_per_call: int = 1,
 ) -> PromptSet:
     """Load the prompts in `folder` (default: the built-in ones) as `manifest` describes them.
 
     Without `manifest`, the folder's own `manifest.yaml` is used, else the one for the published files. The prompts of
-    `optional` dimensions are always ours. Raises ConfigError for a missing file, an unknown key, or a template whose
-    slots differ from the manifest.
+    `optional` dimensions, and that for several `statements_per_call`, are always ours. Raises ConfigError for a missing
+    file, an unknown key, or a template whose slots differ from the manifest.
     """
     folder = BUNDLED if folder is None else folder
     parsed = read_manifest(folder, manifest)
-    added = read_optional_templates(optional)
+    added = read_optional_templates(optional, statements_per_call=statements_per_call)
     templates = {
         (name, language): read_template(name, language, root / file, spec)
         for root, specs in ((folder, parsed.templates), (BUNDLED, added))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from longreward.errors import JudgeError
 from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.judge.circuit_breaker import EXPECTED_FORMATS
-from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES, SUPPORT_LIST
 from longreward.judge.prompts import PromptSet
 from longreward.judge_validation.cases import RewardQuery
 from longreward.judge_validation.check import judge_query, open_document
@@ -82,7 +82,7 @@ async def check_formats(config: JudgeConfig, prompts: PromptSet, *, limit_s: flo
         except JudgeError as error:
             problem, replied = str(error), False
             timed_out = error.transient is not None and error.transient.timed_out
-        templates = DIMENSION_TEMPLATES[dimension]
+        templates = [name for name in DIMENSION_TEMPLATES[dimension] if name != SUPPORT_LIST]
         expected = "; ".join(EXPECTED_FORMATS.get(template, "the format in the prompt") for template in templates)
         return FormatCheck(dimension, judge.name_for(templates[-1]), problem, timed_out, replied, expected)
 

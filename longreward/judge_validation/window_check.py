@@ -41,6 +41,7 @@ def longest_prompts(prompts: PromptSet, config: ScoreConfig, *, response_tokens:
         "logicality": response_tokens,
         "statements": response_tokens,
         "support": config.evidence_chunks * config.evidence_chunk_tokens,
+        "support_list": config.statements_per_call * config.evidence_chunks * config.evidence_chunk_tokens,
         "extraction": config.extraction_chunk_tokens,
         "completeness": response_tokens + extract_tokens,
         "rubric": extract_tokens,

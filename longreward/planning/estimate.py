@@ -4,6 +4,7 @@ exact      ratings, extraction and statements of each response; the requests tha
 estimated  support requests for statements that are not listed yet; tokens of replies
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from longreward.judge import JudgeConfig
-from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES
-from longreward.judge.prompts import load_prompts
+from longreward.judge.prompt_manifest import DIMENSION_TEMPLATES, SUPPORT_LIST
 from longreward.judge.usage import PricesConfig
 from longreward.planning.dry_run import DryRunJudge, RecordedRequest, judge_name
 from longreward.planning.reply_stats import Range, expected_reply_tokens, expected_statements, read_reply_stats
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, ScoredExample, Scorer, open_scorer
+from longreward.reward.statement_groups import SUPPORT_TOKENS
 from longreward.utils.language import detect_language
 from longreward.utils.token_spans import open_tokenizer
 
@@ -164,9 +165,7 @@ class _RequestCounter:
     def __init__(self, judge: JudgeConfig, config: ScoreConfig, ledger: Path | None, plan: StagePlan) -> None:
         self._config = config
         self._plan = plan
-        self._prompts = load_prompts(
-            config.prompts_dir, config.prompts_manifest, parsing=config.parsing, optional=config.optional_dimensions
-        )
+        self._prompts = config.load_prompts()
         tokenizer = open_tokenizer(config.tokenizer)
         self._count = lru_cache(maxsize=CACHED_TEXTS)(lambda text: len(tokenizer.spans(text)))
         self._judges = [judge_config for judge_config, _ in judge.judges()]
@@ -218,18 +217,23 @@ class _RequestCounter:
                 self._add_panel_calls("completeness", Range.exactly(1), tokens, template.max_tokens)
         if "rubric" in self._config.dimensions and not (scored.rubric and scored.rubric.items):
             self._add_rubric(example, responses, extracts_are_missing=extracts_are_missing)
-        # One support request for each statement that the replies to these requests will list.
+        # One support request for each statement, or each few, that the replies to these requests will list.
         for request, position, _ in missing:
             if request.template != "statements":
                 continue
             answer = request.slots["answer"]
-            template = self._prompts.template("support", detect_language(example.query, answer))
-            evidence = self._config.evidence_chunks * self._config.evidence_chunk_tokens
+            size = self._config.statements_per_call
+            name = "support" if size == 1 else SUPPORT_LIST
+            template = self._prompts.template(name, detect_language(example.query, answer))
+            evidence = size * self._config.evidence_chunks * self._config.evidence_chunk_tokens
             if len(example.context) <= MAX_CHARACTERS_PER_TOKEN * evidence:
                 evidence = min(evidence, self._count(example.context))
-            tokens = self._count(template.text) + evidence + STATEMENT_TOKENS
+            tokens = self._count(template.text) + evidence + size * STATEMENT_TOKENS
             statements = expected_statements(answer, self._stats[Recipient("statements", position)])
-            self._add_panel_calls("support", statements, tokens, template.max_tokens)
+            if size > 1:
+                most = (math.ceil(count / size) for count in (statements.expected, statements.high))
+                statements = Range(statements.low / size, *most)
+            self._add_panel_calls(name, statements, tokens, max(template.max_tokens, SUPPORT_TOKENS * size))
 
     def _add_rubric(self, example: Example, responses: Sequence[Response], *, extracts_are_missing: bool) -> None:
         """Add the request that writes the rubric if the extracts are unknown, and the checks of the responses."""

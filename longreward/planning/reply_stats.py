@@ -73,6 +73,7 @@ ASSUMED_REPLY_TOKENS: Mapping[str, Range] = {
     "logicality": RATING_TOKENS,
     "completeness": RATING_TOKENS,
     "support": Range(30, 80, 250),
+    "support_list": Range(60, 200, 500),
     "extraction": Range(20, 150, 600),
     **dict.fromkeys(("citation_support", "citation_relevance", "citation_need"), Range(30, 80, 250)),
 }

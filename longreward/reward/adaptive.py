@@ -27,13 +27,13 @@ from longreward.records import (
 from longreward.retrieval import Retriever
 from longreward.reward.config import ScoreConfig
 from longreward.reward.faithfulness import (
-    VerifiedStatement,
     faithfulness_verdict,
     list_statements,
     mean_support,
     verdict_without_statements,
     verify_statements,
 )
+from longreward.reward.panel import VerifiedStatement
 from longreward.reward.ratings import DimensionInput, make_verdict
 from longreward.reward.scorer import DIMENSION_JUDGES, Scorer
 from longreward.utils.concurrency import gather

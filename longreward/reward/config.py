@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from longreward.config import Config
 from longreward.judge.budget import BudgetConfig
-from longreward.judge.prompts import Parsing
+from longreward.judge.prompt_manifest import SUPPORT_LIST
+from longreward.judge.prompts import Parsing, PromptSet, load_prompts
 from longreward.records import DIMENSIONS, Dimension, OptionalDimension
 from longreward.retrieval.config import RetrieverConfig
 
@@ -41,6 +42,10 @@ class ScoreConfig(Config):
     """Dimensions besides those of the paper. `rubric`: the share of the items of a rubric that the response meets,
     given with the prompt or written by the judge; `citations`: precision and recall of the cited passages, for
     responses to numbered documents. They need the strategy `full`, and their weight in the reward is 1."""
+    statements_per_call: int = Field(1, ge=1)
+    """Statements of one response that the judge verifies with one request, from the passages of all of them. 1, as in
+    the paper: each has a request of its own. More save tokens, and the judge sees more at once; needs the strategy
+    `full` and `parsing: strict`. Statements without a readable verdict are verified again one by one."""
     no_statements: Literal["not_applicable", "zero"] = "not_applicable"
     """Faithfulness of a response without factual statements: no score (the response takes no part in pairs), or 0."""
     prompts_in_flight: int = Field(8, ge=1)
@@ -62,10 +67,36 @@ class ScoreConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_statements_per_call(self) -> Self:
+        if self.statements_per_call > 1 and (self.strategy == "adaptive" or self.parsing == "published"):
+            reason = (
+                "strategy is adaptive, which verifies only as many statements as the pair needs: set it to full"
+                if self.strategy == "adaptive"
+                else "parsing is published, and the published code has one statement per request: set it to strict"
+            )
+            raise ValueError(f"statements_per_call is {self.statements_per_call}, but {reason}, or set this to 1")
+        return self
+
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
         """The dimensions that responses are scored in."""
         return (*DIMENSIONS, *self.optional_dimensions)
+
+    @property
+    def support_templates(self) -> tuple[str, ...]:
+        """The prompt templates that rate the support of statements."""
+        return ("support",) if self.statements_per_call == 1 else (SUPPORT_LIST, "support")
+
+    def load_prompts(self) -> PromptSet:
+        """Load the prompts that these settings use; see `load_prompts`."""
+        return load_prompts(
+            self.prompts_dir,
+            self.prompts_manifest,
+            parsing=self.parsing,
+            optional=self.optional_dimensions,
+            statements_per_call=self.statements_per_call,
+        )
 
     @property
     def prompts_at_once(self) -> int:

@@ -1,33 +1,29 @@
 """Faithfulness: 10 times the mean support of the response's factual statements by the document (paper, section 3.1).
 
 The judge lists the statements. Each statement is a query that retrieves chunks of the document, and from these the
-judge rates its support.
+judge rates its support: one statement per request, or several from the chunks of all of them
+(`score.statements_per_call`).
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from longreward.errors import RequestRefused
 from longreward.judge import ParsedReply
 from longreward.judge.truncation import truncated_list, truncated_verdict
 from longreward.records import Evidence, Statement, Verdict
-from longreward.reward.panel import join_analyses, majority, mean_votes, reduce_replies
+from longreward.reward.panel import VerifiedStatement, make_statement, mean_votes
 from longreward.reward.parser_sets import PARSERS
 from longreward.reward.ratings import DimensionInput, make_verdict
+from longreward.reward.statement_groups import verify_groups
 from longreward.utils.concurrency import gather
 
 NO_STATEMENT = "the response holds no factual statement"
 
 
-class VerifiedStatement(NamedTuple):
-    """A statement with its support, and the judge's reply, or those of a panel (none without evidence to show)."""
-
-    statement: Statement
-    replies: Sequence[ParsedReply[float]]
-
-
 async def judge_faithfulness(item: DimensionInput) -> Verdict:
-    """List the statements with one call, then verify all of them at once with one call each."""
+    """List the statements with one call, then verify all of them at once."""
     listing = await list_statements(item)
     if not listing.value:
         return verdict_without_statements(item, listing)
@@ -58,7 +54,9 @@ async def verify_statements(item: DimensionInput, statements: Sequence[str]) -> 
     Raises RequestRefused if an embedding model declines a statement.
     """
     evidence = await item.document.evidence(statements, item.config.evidence_chunks, item.query)
-    return await gather(verify_statement(item, text, chunks) for text, chunks in zip(statements, evidence, strict=True))
+    if item.config.statements_per_call > 1 and any(evidence):
+        return await verify_groups(item, statements, evidence, verify_statement)
+    return await gather(map(partial(verify_statement, item), statements, evidence))
 
 
 async def verify_statement(item: DimensionInput, text: str, chunks: tuple[Evidence, ...]) -> VerifiedStatement:
@@ -69,18 +67,9 @@ async def verify_statement(item: DimensionInput, text: str, chunks: tuple[Eviden
     # Passages in document order, numbered from 1, as in the published prompts.
     passages = item.prompts.evidence([chunk.text for chunk in chunks], item.language)
     request = item.prompts.template("support", item.language).request({"statement": text, "context": passages})
-    replies = await item.judge.query_panel(request, parse, parse_truncated=truncated_verdict(parse))
-    support, reason = reduce_replies(replies, majority)
-    votes = {reply.judge: reply.value for reply in replies} if len(replies) > 1 else {}
-    statement = Statement(
-        text=text,
-        support=support,
-        votes=votes,
-        analysis=join_analyses(replies) or None,
-        evidence=chunks,
-        reason=reason,
+    return make_statement(
+        text, chunks, await item.judge.query_panel(request, parse, parse_truncated=truncated_verdict(parse))
     )
-    return VerifiedStatement(statement, replies)
 
 
 def mean_support(statements: Sequence[Statement], *, total: int) -> tuple[float | None, str | None]:
@@ -114,7 +103,7 @@ def faithfulness_verdict(
     statements: Sequence[Statement] = (),
 ) -> Verdict:
     """Return the verdict with the usage of the listing and of all verified statements."""
-    templates = ("statements", "support") if verified else ("statements",)
+    templates = ("statements", *item.config.support_templates) if verified else ("statements",)
     replies: list[ParsedReply[Any]] = [listing, *(reply for result in verified for reply in result.replies)]
     return make_verdict(
         item,

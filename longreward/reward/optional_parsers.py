@@ -25,22 +25,26 @@ def parse_checks(text: str, *, count: int) -> tuple[ItemCheck, ...] | None:
     (ItemCheck(met=1.0, analysis='It names the year.'), ItemCheck(met=0.0, analysis='The founder is missing.'))
     >>> parse_checks("1. It names the year. [[Met]]", count=2)
     """
+    sections = numbered_sections(text, key="verdict")
+    if [number for number, *_ in sections] != list(range(1, count + 1)):
+        return None
+    checks = [ItemCheck(met, analysis) for _, analysis, section in sections if (met := parse_met(section)) is not None]
+    return tuple(checks) if len(checks) == count else None
+
+
+def numbered_sections(text: str, *, key: str) -> list[tuple[int, str, str]]:
+    """Return number, analysis and verdict of each numbered line, or of each object in JSON, where `key` holds it."""
     reply = parse_json_reply(text)
     if isinstance(reply, dict) and len(reply) == 1:
         (reply,) = reply.values()
     if isinstance(reply, list):
         if not all(isinstance(entry, dict) for entry in reply):
-            return None
-        sections = [(str(entry.get("analysis", "")), f"[[{entry.get('verdict')}]]") for entry in reply]
-    else:
-        _, *pieces = phrases.CHECK_NUMBER.split(text)
-        if [int(number) for number in pieces[::2]] != list(range(1, count + 1)):
-            return None
-        sections = [(section.partition("[[")[0], section) for section in pieces[1::2]]
-    checks = [
-        ItemCheck(met, analysis.strip()) for analysis, section in sections if (met := parse_met(section)) is not None
-    ]
-    return tuple(checks) if len(checks) == len(sections) == count else None
+            return []
+        entries = enumerate(reply, 1)
+        return [(number, str(entry.get("analysis", "")).strip(), f"[[{entry.get(key)}]]") for number, entry in entries]
+    _, *pieces = phrases.CHECK_NUMBER.split(text)
+    numbered = zip(map(int, pieces[::2]), pieces[1::2], strict=True)
+    return [(number, section.partition("[[")[0].strip(), section) for number, section in numbered]
 
 
 def parse_rubric(text: str) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ comparable score. With one judge, its verdict is unchanged.
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from longreward.judge import ParsedReply
 from longreward.judge.config import Reducer
@@ -17,11 +17,20 @@ from longreward.records import (
     EQUAL_WEIGHTS,
     Bounds,
     Dimension,
+    Evidence,
     MemberScore,
     ScoredResponse,
     Statement,
     weighted_bounds,
 )
+
+
+class VerifiedStatement(NamedTuple):
+    """A statement with its support, and the judge's reply, or those of a panel (none without evidence to show)."""
+
+    statement: Statement
+    replies: Sequence[ParsedReply[float]]
+
 
 RATING_REDUCERS: Mapping[Reducer, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
@@ -56,6 +65,21 @@ def join_analyses(replies: Sequence[ParsedReply[float]]) -> str:
     if len(replies) == 1:
         return replies[0].text
     return "\n\n".join(f"{reply.judge}:\n{reply.text}" for reply in replies)
+
+
+def make_statement(text: str, chunks: tuple[Evidence, ...], replies: Sequence[ParsedReply[float]]) -> VerifiedStatement:
+    """Return the statement with the majority of its support, and the vote of each judge of a panel."""
+    support, reason = reduce_replies(replies, majority)
+    votes = {reply.judge: reply.value for reply in replies} if len(replies) > 1 else {}
+    statement = Statement(
+        text=text,
+        support=support,
+        votes=votes,
+        analysis=join_analyses(replies) or None,
+        evidence=chunks,
+        reason=reason,
+    )
+    return VerifiedStatement(statement, replies)
 
 
 def member_score(judge: str, score: float | None, replies: Sequence[ParsedReply[Any]]) -> MemberScore:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Self
 
 from longreward.judge import Judge
-from longreward.judge.prompts import load_prompts
 from longreward.records import Dimension, Example, Extraction, Response, Rubric, ScoredResponse
 from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.citations import judge_citations, response_texts
@@ -62,9 +61,7 @@ class Scorer:
 
     def __init__(self, config: ScoreConfig, *, retriever: Retriever | None = None, ledger: Path | None = None) -> None:
         self.config = config
-        self.prompts = load_prompts(
-            config.prompts_dir, config.prompts_manifest, parsing=config.parsing, optional=config.optional_dimensions
-        )
+        self.prompts = config.load_prompts()
         self._tokenizer = open_tokenizer(config.tokenizer)
         self._owns_retriever = retriever is None
         self._set_retriever(retriever or open_retriever(config.retriever, ledger=ledger))
@@ -123,6 +120,7 @@ class Scorer:
             # Omitted for `full`, the only strategy of published score files.
             **({} if self.config.strategy == "full" else {"strategy": self.config.strategy}),
             **({"optional_dimensions": ", ".join(optional)} if (optional := self.config.optional_dimensions) else {}),
+            **({"statements_per_call": count} if (count := self.config.statements_per_call) > 1 else {}),
             "parsing": self.config.parsing,
             "prompts": self.prompts.hash,
         }

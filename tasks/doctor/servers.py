@@ -53,7 +53,12 @@ async def _check_judge_prompts(params: Params) -> list[Finding]:
         return []  # the offline judge always follows the formats; batch files have no server
     try:
         score = params.score
-        prompts = load_prompts(score.prompts_dir, score.prompts_manifest, optional=score.optional_dimensions)
+        prompts = load_prompts(
+            score.prompts_dir,
+            score.prompts_manifest,
+            optional=score.optional_dimensions,
+            statements_per_call=score.statements_per_call,
+        )
         report = await check_formats(params.judge, prompts, limit_s=PROMPTS_TIMEOUT_S)
         windows = await check_windows(params.judge, _prompt_lengths(params, prompts))
     except LongRewardError:

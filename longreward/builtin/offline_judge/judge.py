@@ -159,6 +159,13 @@ def support(slots: Slots) -> str:
     return f'The closest passage is: "{neutralize(closest.text if closest else "none")}".\n[[{SUPPORT_LABELS[level]}]]'
 
 
+def support_list(slots: Slots) -> str:
+    """Return the support of each of several numbered statements."""
+    statements = (line.partition(". ")[2] for line in slots["statement"].splitlines())
+    replies = (support({**slots, "statement": statement}) for statement in statements)
+    return "\n".join(f"{number}. {' '.join(reply.split())}" for number, reply in enumerate(replies, 1))
+
+
 def extraction(slots: Slots) -> str:
     """List the chunk's sentences that are most relevant to the question; names weigh more than words."""
     question, sentences = parse_sentence(slots["question"]), evidence_sentences(slots["context"])
@@ -203,6 +210,7 @@ REWARD_RULES: dict[str, Callable[[Slots], str]] = {
     "logicality": logicality,
     "statements": statements,
     "support": support,
+    "support_list": support_list,
     "extraction": extraction,
     "completeness": completeness,
     **OPTIONAL_DIMENSION_RULES,

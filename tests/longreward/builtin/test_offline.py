@@ -302,6 +302,8 @@ def test_any_text_gets_exactly_one_verdict(template: str, text: str) -> None:
         assert reply.endswith("]]")
     elif template == "rubric":
         assert reply.startswith("1. ")
+    elif template == "support_list":
+        assert reply.count("[[") == len(text.splitlines())
     elif template == "rubric_check":
         assert reply == ""  # none of the texts has a numbered item
     else:
@@ -312,7 +314,8 @@ def test_changed_verdict_needs_new_judge_name() -> None:
     """After an intended change, raise the number in NAME: ledgers store the replies under the old name."""
     answer = "Mara Voss was born in Kelden. She retired in 1870. Mara Voss also knew 7 songs."
     slots = {"question": QUESTION, "answer": answer, "context": PASSAGES, "statement": "Mara Voss retired in Kelden."}
-    rules = {template: rule for template, rule in REWARD_RULES.items() if template not in OPTIONAL_DIMENSION_RULES}
+    others = {*OPTIONAL_DIMENSION_RULES, "support_list"}  # which replies as "support" does
+    rules = {template: rule for template, rule in REWARD_RULES.items() if template not in others}
     assert OfflineJudge().name == "offline-lexical-4"
     assert {template: rule(slots) for template, rule in rules.items()} == {
         "helpfulness": (
