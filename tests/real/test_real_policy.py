@@ -78,7 +78,7 @@ class Project:
         return ended.stdout
 
     def metrics(self, stage: str) -> dict[str, Any]:
-        metrics: dict[str, Any] = json.loads((self.folder / "metrics" / f"{stage}.json").read_text())
+        metrics: dict[str, Any] = json.loads((self.folder / "reports" / f"{stage}.json").read_text())["metrics"]
         return metrics
 
 
