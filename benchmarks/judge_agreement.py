@@ -129,7 +129,7 @@ def main() -> None:
     if options.reward_model is not None:
         model = open_reward_model(params.pair.srm, options.reward_model, state=options.out)
         scores = score_with_reward_model(model, items)
-        methods.append(make_method(f"reward model {scores.model}", items, scores.rewards, Usage()))
+        methods.append(make_method(f"reward model {Path(scores.model).name}", items, scores.rewards, Usage()))
     methods.append(make_method("length only", items, length_rewards(items), Usage()))
     write_results(options, params.judge, items, methods)
 
