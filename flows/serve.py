@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from typing import Any
 
-from prefect import aserve
 from prefect.deployments.runner import RunnerDeployment
+from prefect.runner import Runner
 from prefect.settings import temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
@@ -74,7 +75,21 @@ async def _run_triggered(deployments: list[RunnerDeployment]) -> None:
     for number in _end_signals():
         # Through the event loop: an exception from a signal handler is lost if it interrupts a finalizer.
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await aserve(*deployments, print_starting_message=False)
+    runner = _Runner()
+    for deployment in deployments:
+        await runner.aadd_deployment(deployment)
+    await runner.start()
+
+
+class _Runner(Runner):
+    """A runner that leaves SIGTERM to the event loop.
+
+    Prefect's own handler (3.8) calls a coroutine without awaiting it, so it warns and stops nothing. The handler of the
+    event loop is called in any case.
+    """
+
+    def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
+        pass
 
 
 def _start_prefect(host: str, port: int | None, allow_hosts: tuple[str, ...]) -> PrefectServer:

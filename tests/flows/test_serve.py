@@ -110,6 +110,11 @@ async def test_serve_creates_and_runs_deployments(project: ToyProject, serve_pro
     own_origin = {"Origin": mlflow, "Content-Type": "application/json"}
     assert request(mlflow, "/ajax-api/2.0/mlflow/experiments/search?max_results=1", **own_origin) == 200
 
+    serve_process.terminate()
+    output = serve_process.communicate(timeout=120)[0]
+    assert serve_process.returncode == 0, output
+    assert "Warning" not in output and "Traceback" not in output, output
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
