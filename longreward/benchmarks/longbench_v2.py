@@ -143,6 +143,11 @@ class LongBenchV2(Benchmark[ChoiceCase]):
             max_prompt_tokens=self._max_prompt_tokens,
         )
 
+    def question_and_document(self, case: ChoiceCase) -> tuple[str, str | None]:
+        """Return the question with its choices, and the text."""
+        choices = (f"({letter}) {text.strip()}" for letter, text in zip(CHOICES, case.choices, strict=True))
+        return "\n".join((case.question.strip(), *choices)), case.context
+
     async def answer(
         self, client: ChatClient, cases: Sequence[ChoiceCase], *, on_progress: OnProgress = ignore_progress
     ) -> list[Answer]:

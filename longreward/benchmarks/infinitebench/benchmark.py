@@ -80,6 +80,7 @@ class InfiniteCase:
     task: TaskName
     number: int  # in its file, from 1
     prompt: str
+    context: slice  # in the prompt: the contexts of all tasks are gigabytes, which are kept once
     ground_truth: list[Any]  # texts or numbers; of multiple choice the text and the letter
 
     @property
@@ -152,6 +153,10 @@ class InfiniteBench(Benchmark[InfiniteCase]):
             chat=self._chat,
         )
 
+    def question_and_document(self, case: InfiniteCase) -> tuple[str, str | None]:
+        """Return what follows the context in the prompt, and the context."""
+        return case.prompt[case.context.stop :].strip(), case.prompt[case.context]
+
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return `score`, the mean over the tasks, and `task/<task>`."""
         groups: dict[str, list[Observation]] = {}
@@ -181,8 +186,8 @@ class InfiniteBench(Benchmark[InfiniteCase]):
             write_rows(folder / self.name / model.rstrip("/").split("/")[-1] / f"preds_{task}.jsonl", predictions)
 
 
-def _parse_case(row: Row, *, task: TaskName, template: str, prefix: str) -> tuple[str, list[Any]]:
-    """Return the prompt and the ground truth of a row."""
+def _parse_case(row: Row, *, task: TaskName, template: str, prefix: str) -> tuple[str, slice, list[Any]]:
+    """Return the prompt, the position of the context in it and the ground truth of a row."""
     context, query = parse_text(row, "context"), parse_text(row, "input")
     truth = row.get("answer")
     truth = truth if isinstance(truth, list) else [truth]
@@ -201,9 +206,11 @@ def _parse_case(row: Row, *, task: TaskName, template: str, prefix: str) -> tupl
     elif task == "math_find":
         slots["prefix"] = prefix.format(target_number=_search(_TARGET, query)[0].lower())
     try:
-        return template.format(**slots), truth
+        prompt = template.format(**slots)
+        start = prompt.rindex(context)
     except (LookupError, ValueError) as error:
         raise DataError(f"the template of {task} cannot be filled: {error!r}") from error
+    return prompt, slice(start, start + len(context)), truth
 
 
 def _search(pattern: re.Pattern[str], text: str) -> re.Match[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 from longreward.benchmarks.metrics import macro_mean
-from longreward.benchmarks.ruler.generator import CaseGenerator, RulerCase
+from longreward.benchmarks.ruler.generator import CaseGenerator, RulerCase, Sample
 from longreward.benchmarks.ruler.tasks import (
     CASES,
     FAMILIES,
@@ -109,7 +109,15 @@ class Ruler(Benchmark[RulerCase]):
 
     def case_text(self, case: RulerCase) -> str:
         """Return the shortest form of a case, because its haystack depends on the model's tokenizer."""
-        return self._generator.sample(case, self._generator.minimum_size(case)).prompt
+        return self._shortest_sample(case).prompt
+
+    def question_and_document(self, case: RulerCase) -> tuple[str, str | None]:
+        """Return what follows the haystack in the prompt, and the haystack of the shortest form."""
+        sample = self._shortest_sample(case)
+        return sample.prompt.rpartition(sample.context)[2].strip(), sample.context
+
+    def _shortest_sample(self, case: RulerCase) -> Sample:
+        return self._generator.sample(case, self._generator.minimum_size(case))
 
     async def answer(
         self, client: ChatClient, cases: Sequence[RulerCase], *, on_progress: OnProgress = ignore_progress

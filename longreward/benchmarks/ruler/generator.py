@@ -30,9 +30,10 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated prompt, the text that its answer starts with, and the references."""
+    """A generated prompt, its haystack, the text that its answer starts with, and the references."""
 
     prompt: str
+    context: str
     answer_prefix: str
     references: tuple[str, ...]
 
@@ -142,7 +143,7 @@ class CaseGenerator:
         chain = self._chain(rng, size, letters=5)
         example = self._chain(rng, EXAMPLE_NOISE, letters=3)
         shown = f"{example.prompt}{example.answer_prefix} {' '.join(example.references)}\n\n"
-        return Sample(shown + chain.prompt, chain.answer_prefix, chain.references)
+        return replace(chain, prompt=shown + chain.prompt)
 
     def _chain(self, rng: random.Random, size: int, *, letters: int) -> Sample:
         variables: list[str] = []
@@ -164,7 +165,7 @@ class CaseGenerator:
         else:
             question, example = self._word_list(rng, size, 30, 3), self._word_list(rng, 40, 10, 3)
         shown = f"{example.prompt}{example.answer_prefix} {_number(example.references)}\n"
-        return Sample(shown + question.prompt, question.answer_prefix, question.references)
+        return replace(question, prompt=shown + question.prompt)
 
     def _word_list(self, rng: random.Random, size: int, common_repeats: int, uncommon_repeats: int) -> Sample:
         """Return a question about a list of `size` distinct words, of which ten are repeated more often."""
@@ -213,8 +214,9 @@ class CaseGenerator:
         return questions[case.number - 1]
 
 
-def _fill(template: Template, references: Sequence[str], **slots: object) -> Sample:
-    return Sample(template.prompt.format(**slots), template.answer_prefix.format(**slots), tuple(references))
+def _fill(template: Template, references: Sequence[str], *, context: str, **slots: object) -> Sample:
+    prompt = template.prompt.format(context=context, **slots)
+    return Sample(prompt, context, template.answer_prefix.format(**slots), tuple(references))
 
 
 def _insert(sentences: list[str], positions: Sequence[int], texts: Sequence[str]) -> None:

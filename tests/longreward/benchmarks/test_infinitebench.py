@@ -17,7 +17,7 @@ from longreward.params import read_params
 
 ROW = {"id": 0, "context": "A {text}", "input": "What?", "answer": ["5"], "options": []}
 PROMPTS = """gpt4_templates = {"passkey": "Find: {context}|{input}", "math_find": "{prefix}|{context}|{input}",
-    "code_run": "{func} {func_call}|{context}", "longbook_choice_eng": "{question}|{OPTION_A}|{OPTION_D}"}
+    "code_run": "{func} {func_call}|{context}", "longbook_choice_eng": "{context}|{question}|{OPTION_A}"}
 yarn_mistral_templates = {"passkey": "{context}|The key is"}
 """
 CODE = """def create_prompt(eg):
@@ -70,14 +70,15 @@ def test_prompts_of_published_code(tmp_path: Path) -> None:
     write_task(tmp_path, "passkey", {})
     write_task(tmp_path, "math_find", {"input": "The Second largest number of them is", "answer": [3.5]})
     write_task(tmp_path, "code_run", {"input": "What does func_7(-12) return?", "answer": 4})
-    write_task(tmp_path, "longbook_choice_eng", {"options": ["a", "5", "c", "{context}"]})
+    write_task(tmp_path, "longbook_choice_eng", {"options": ["{context}", "5", "c", "d"]})
     benchmark = InfiniteBench(**write_code(tmp_path))
     assert [(case.id, case.prompt, case.ground_truth) for case in benchmark.cases] == [
         ("passkey/1", "Find: A {text}|What?", ["5"]),
-        ("longbook_choice_eng/1", "What?|a|{context}", ["5", "B"]),
+        ("longbook_choice_eng/1", "A {text}|What?|{context}", ["5", "B"]),
         ("math_find/1", "What is the second largest number here?|A {text}|The Second largest number of them is", [3.5]),
         ("code_run/1", "func_7 func_7(-12)|A {text}", [4]),
     ]
+    assert benchmark.question_and_document(benchmark.cases[1]) == ("|What?|{context}", "A {text}")
     assert benchmark.official
     assert benchmark.request(benchmark.cases[0]).max_new_tokens == 1024
 
