@@ -45,15 +45,22 @@ class PrefectServer:
     @property
     def settings(self) -> dict[Any, Any]:
         """For `prefect.settings.temporary_settings`."""
-        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_UI_URL
 
-        return {PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: self.auth_string}
+        ui = {PREFECT_UI_URL: self.ui_url} if self.ui_url else {}
+        return {PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: self.auth_string, **ui}
 
     @property
     def environment(self) -> dict[str, str]:
         """For child processes. The login must not be an argument: all users of a machine can read those."""
         login = {"PREFECT_API_AUTH_STRING": self.auth_string} if self.auth_string else {}
-        return {"PREFECT_API_URL": self.url, **login}
+        ui = {"PREFECT_UI_URL": self.ui_url} if self.ui_url else {}
+        return {"PREFECT_API_URL": self.url, **login, **ui}
+
+    @property
+    def ui_url(self) -> str | None:
+        """The address that Prefect's links start with, for a server of ours: by default they lead to the old UI."""
+        return f"{self.url.removesuffix('/api')}/v2" if self.auth_file else None
 
 
 _children: list["subprocess.Popen[bytes]"] = []  # a server ends when its Popen object is collected

@@ -113,7 +113,8 @@ async def test_serve_creates_and_runs_deployments(project: ToyProject, serve_pro
     serve_process.terminate()
     output = serve_process.communicate(timeout=120)[0]
     assert serve_process.returncode == 0, output
-    assert "Warning" not in output and "Traceback" not in output, output
+    assert f"View at {prefect}/v2/runs/flow-run/{run.id}\n" in output
+    assert not re.search("Warning|Traceback", output), output
 
 
 @pytest.mark.slow
