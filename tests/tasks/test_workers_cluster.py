@@ -35,6 +35,8 @@ from longreward.tasks.workers.shard_tasks import code_hash
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 ROOT = Path(longreward.__file__).parents[1]
+# For processes that import the flows of this file: the package before tests/longreward, which has the same name.
+IMPORT_PATH = os.pathsep.join(map(str, (ROOT, Path(__file__).parent, Path(__file__).parents[1])))
 NAMES = ("Ann Lee", "Tom Ray", "Mara Voss", "Jon Hale", "Eve Stone", "Max Orr", "Ada Moss", "Ben Cole")
 CONCURRENCY = WORKERS = 4
 Items = Sequence[tuple[Example, Sequence[Response]]]
@@ -147,9 +149,10 @@ async def test_replies_of_killed_stage_not_requested_again(workspace: Path) -> N
         params = settings(url)
         (workspace / "params.json").write_text(params.model_dump_json())
         script.write_text(STAGE)
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", **api()}
+        environment = {**os.environ, "PYTHONPATH": IMPORT_PATH, **api()}
         stage = subprocess.Popen([sys.executable, str(script), str(workspace)], env=environment)  # noqa: ASYNC220
-        while request_counts(url)[0] < 40:  # noqa: ASYNC110
+        while request_counts(url)[0] < 40:
+            assert stage.poll() is None
             await asyncio.sleep(0.05)
         workers = psutil.Process(stage.pid).children(recursive=True)
         stage.kill()
@@ -217,7 +220,7 @@ def cluster(folder: Path, *, start: str = "") -> Iterator[str]:
 
     def launch(code: str, name: str) -> None:
         log = (folder / f"{name}.log").open("wb")
-        own = {"LONGREWARD_STATE": str(folder / "state"), "PYTHONPATH": str(Path(__file__).parent)}  # of these flows
+        own = {"LONGREWARD_STATE": str(folder / "state"), "PYTHONPATH": IMPORT_PATH}
         env = {**os.environ, **own}
         processes.append(
             subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
