@@ -134,6 +134,7 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> str | Non
             else:
                 return None
     terminate_group(process.pid)
+    process.wait()
     return f"was not ready after {START_LIMIT_S:g} s"
 
 
