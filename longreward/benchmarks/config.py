@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from longreward.benchmarks.infinitebench.benchmark import MAX_PROMPT_TOKENS as INFINITEBENCH_PROMPT_TOKENS
 from longreward.benchmarks.infinitebench.metrics import TaskName as InfiniteTask
 from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SetName
 from longreward.benchmarks.longbench_v2 import MAX_PROMPT_TOKENS, TEMPERATURE
@@ -122,7 +123,7 @@ class InfiniteBenchConfig(Config):
     temperature: float = Field(default=0.0, ge=0)
     """Temperature of the answers."""
 
-    max_prompt_tokens: int = Field(default=127_000, ge=128)
+    max_prompt_tokens: int = Field(default=INFINITEBENCH_PROMPT_TOKENS, ge=128)
     """A longer prompt keeps its first and last halves (∞Bench: 127,000 tokens for GPT-4)."""
 
 
