@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from longreward.flows.cli.options import add_prediction_arguments, read_prediction_file
+from longreward.utils.plurals import pluralize
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -32,9 +33,10 @@ def _import(options: argparse.Namespace) -> int:
     report = import_predictions(file, data=options.data, out=options.out)
     if file.rejected:
         print(file.describe_rejected(), file=sys.stderr)
-    print(f"{options.out}: {report.responses} responses to {report.examples} examples, read as {file.format}")
+    size = f"{pluralize(report.responses, 'response')} to {pluralize(report.examples, 'example')}"
+    print(f"{options.out}: {size}, read as {file.format}")
     if report.unmatched:
-        print(f"  {report.unmatched} predictions belong to no example of {options.data}, or to several")
+        print(f"  {pluralize(report.unmatched, 'prediction')} without exactly one example of {options.data}")
     if report.repeated:
         print(f"  {report.repeated} predictions repeat an earlier one")
     return 0

@@ -12,6 +12,7 @@ from longreward.flows.cli.options import (
     integer_between,
     load_settings,
 )
+from longreward.utils.plurals import pluralize
 
 if TYPE_CHECKING:
     from longreward.human_labels.items import LabelSet
@@ -148,7 +149,7 @@ def _create(options: argparse.Namespace) -> int:
     labels = before.with_items(sampled)
     labels.write(options.labels)
     new = len(labels.items) - len(before.items)
-    print(f"{options.labels}: {len(labels.items)} items, {new} of them new")
+    print(f"{options.labels}: {pluralize(len(labels.items), 'item')}, {new} of them new")
     if len(sampled) < options.items:
         print(f"  the score stage has only {len(sampled)} different items for a sample of {options.items}")
     _track(options.labels)
@@ -156,7 +157,7 @@ def _create(options: argparse.Namespace) -> int:
         return 0
     links = create_queues(list(labels.items.values()), options.reviewer)
     for link in links:
-        print(f"{link.name}: {link.items} items, {link.new} new\n  {_address(link.url)}")
+        print(f"{link.name}: {pluralize(link.items, 'item')}, {link.new} new\n  {_address(link.url)}")
     if links and links[0].url.startswith("/"):
         print("`longreward serve` opens MLflow; with another port, change it in these addresses")
     print("then: longreward review collect && longreward review report")
@@ -175,7 +176,7 @@ def _page(options: argparse.Namespace) -> int:
     items = list(_read(options.labels).items.values())
     with open_atomic(options.out) as file:
         file.write(render_label_page(items))
-    print(f"{options.out}: {len(items)} items; then: longreward review import labels-NAME.jsonl")
+    print(f"{options.out}: {pluralize(len(items), 'item')}; then: longreward review import labels-NAME.jsonl")
     return 0
 
 
@@ -192,7 +193,7 @@ def _collect(options: argparse.Namespace) -> int:
     for sentence in collected.invalid:
         print(f"  not used: {sentence}")
     if options.show_verdicts:
-        print(f"  {show_verdicts(labels)} verdicts of the judge added to labelled traces")
+        print(f"  {pluralize(show_verdicts(labels), 'verdict')} of the judge added to labelled traces")
     return 0
 
 
@@ -266,7 +267,8 @@ def _read(folder: Path, *, missing_ok: bool = False) -> "LabelSet":
 def _write_labels(folder: Path, before: "LabelSet", labels: "LabelSet") -> None:
     changed = len(set(labels.labels) - set(before.labels))
     labels.write(folder)
-    print(f"{folder}: {len(labels.labels)} labels of {len(labels.by_item())} items, {changed} new or changed")
+    size = f"{pluralize(len(labels.labels), 'label')} of {pluralize(len(labels.by_item()), 'item')}"
+    print(f"{folder}: {size}, {changed} new or changed")
     _track(folder)
 
 

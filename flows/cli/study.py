@@ -10,6 +10,7 @@ from longreward.errors import UsageError
 from longreward.flows.cli.options import add_override_argument
 from longreward.flows.cli.parser import unknown_name
 from longreward.flows.cli.run import flow_parameters
+from longreward.utils.plurals import pluralize
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -53,7 +54,10 @@ def _run(options: argparse.Namespace) -> NoReturn:
         check_arm(cell.arm, Settings(_preset_file(options), cell.settings).check())
     pending = pending_cells(cells, study)
     finished = len(cells) - len(pending)
-    print(f"{study}: {len(plan.arms)} arms, {len(plan.seeds)} seeds, {len(cells)} runs, {finished} of them finished")
+    print(
+        f"{study}: {pluralize(len(plan.arms), 'arm')}, {pluralize(len(plan.seeds), 'seed')}, "
+        f"{pluralize(len(cells), 'run')}, {finished} of them finished"
+    )
     if options.list:
         for cell in cells:
             state = "missing " if cell in pending else "finished"

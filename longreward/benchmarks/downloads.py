@@ -28,6 +28,7 @@ from longreward.config import Config
 from longreward.data.open_source import sha256_file
 from longreward.errors import ConfigError, DataError, StateError
 from longreward.utils.jsonl import open_atomic
+from longreward.utils.plurals import pluralize
 
 SOURCES = Path(__file__).parent / "sources.yaml"
 FOLDER = Path("data/benchmarks")
@@ -125,7 +126,7 @@ def locate_files(
                 missing.append(f"  {_describe(source, path, checksums)}")
     if missing:
         raise DataError(
-            "\n".join([f"{benchmark}: {len(missing)} missing file(s):", *missing])
+            "\n".join([f"{benchmark}: {pluralize(len(missing), 'missing file')}:", *missing])
             + f"\nDownload them:  longreward benchmarks fetch --only {benchmark} --folder {folder}\n"
             "Without a network, copy the files to these paths, or name a folder that has them with --from"
         )

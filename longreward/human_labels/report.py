@@ -23,6 +23,7 @@ from longreward.human_labels.agreement import (
 )
 from longreward.human_labels.items import WORDS, Kind, Label, LabelSet, format_value
 from longreward.utils.markdown import markdown_table
+from longreward.utils.plurals import pluralize
 
 SHOWN_TEXT = 120
 CONFUSION_KINDS: tuple[Kind, ...] = ("support", "preference")
@@ -103,7 +104,8 @@ def render_markdown(report: LabelReport, *, shown: int = 10) -> str:
     lines = [
         f"# {report.judge}: agreement with human labels",
         "",
-        f"{len(labels.labels)} labels of {len(labels.by_item())} items by {len(reviewers)} reviewer(s): "
+        f"{pluralize(len(labels.labels), 'label')} of {pluralize(len(labels.by_item()), 'item')} by "
+        f"{pluralize(len(reviewers), 'reviewer')}: "
         f"{', '.join(reviewers)}. Intervals are 95 %, by document.",
         "",
         *markdown_table(HEADER, [_row(agreement) for agreement in _in_order(report)]),
@@ -151,8 +153,8 @@ def _missing(report: LabelReport) -> list[str]:
     if not missing:
         return []
     return [
-        f"{missing} label(s) are about items without a verdict of the judge; `longreward review report --judge` asks "
-        "for it.",
+        f"{pluralize(missing, 'label')} without a verdict of the judge; "
+        "`longreward review report --judge` requests the missing verdicts.",
         "",
     ]
 

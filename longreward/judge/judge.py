@@ -34,6 +34,7 @@ from longreward.judge.retry import RETRY_COUNTS
 from longreward.judge.truncation import TruncatedParser
 from longreward.records import DIMENSIONS
 from longreward.utils.concurrency import gather
+from longreward.utils.plurals import pluralize
 
 T = TypeVar("T")
 
@@ -243,15 +244,15 @@ def request_summary(name: str, metrics: Mapping[str, float]) -> str:
     """Summarize the requests of a judge on one line, with advice where its server was overloaded."""
     counts = Counter({metric: round(value) for metric, value in metrics.items()})
     replies = counts["calls"] - counts["failed"]
-    text = f"judge {name}: {replies:,} replies, {counts['ledger_hits']:,} from the ledger"
+    text = f"judge {name}: {pluralize(replies, 'reply')}, {counts['ledger_hits']:,} from the ledger"
     if not counts["requests"]:  # all from the ledger, or sent in batches
         return text
-    text += f", {counts['requests']:,} requests, {counts['retries']:,} retries"
+    text += f", {pluralize(counts['requests'], 'request')}, {pluralize(counts['retries'], 'retry')}"
     labels = {"timeouts": "timed out", "disconnects": "lost the connection", "throttled": "were turned away"}
     failures = [f"{counts[metric]:,} {label}" for metric, label in labels.items() if counts[metric]]
     text += f" ({', '.join(failures)})" if failures else ""
-    text += f"; {counts['unreadable']:,} unreadable and {counts['truncated']:,} truncated replies"
-    text += f", {counts['reminders']:,} reminders of the format" if counts["reminders"] else ""
+    text += f"; {counts['unreadable']:,} unreadable and {pluralize(counts['truncated'], 'truncated reply')}"
+    text += f", {pluralize(counts['reminders'], 'reminder')} of the format" if counts["reminders"] else ""
     if is_overloaded(metrics):
         text += (
             f". The server cannot do as much at once: lower judge.max_concurrency ({metrics['concurrency']:.0f} were "

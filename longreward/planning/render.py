@@ -8,6 +8,7 @@ from longreward.planning.estimate import Requests, StagePlan
 from longreward.planning.plan import ProjectPlan
 from longreward.planning.reply_stats import Range
 from longreward.utils.console import output_width
+from longreward.utils.plurals import pluralize
 
 TABLE_WIDTH = 200  # columns; rich would truncate numbers if a table did not fit
 SINGLE_LINE_WIDTH = 80  # columns from which "faithfulness: statements" has one line
@@ -50,8 +51,8 @@ def format_title(stage: StagePlan) -> str:
     counted = f", counted on {stage.counted_prompts:,} of them" if stage.counted_prompts < stage.prompts else ""
     complete = f", {stage.complete_prompts:,} complete already" if stage.complete_prompts else ""
     return (
-        f"{stage.stage}: {stage.prompts:,} prompts{counted}{complete}, {stage.responses:,} responses, about "
-        f"{format_seconds(stage.seconds)}"
+        f"{stage.stage}: {pluralize(stage.prompts, 'prompt')}{counted}{complete}, "
+        f"{pluralize(stage.responses, 'response')}, about {format_seconds(stage.seconds)}"
     )
 
 

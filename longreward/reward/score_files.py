@@ -29,6 +29,7 @@ from longreward.reward.concurrent_scoring import score_examples
 from longreward.reward.config import ScoreConfig
 from longreward.reward.scorer import ScoredExample
 from longreward.utils.jsonl import IndexedJsonl, open_atomic, to_line
+from longreward.utils.plurals import pluralize
 
 ExampleWithResponses = tuple[Example, Sequence[Response]]
 
@@ -253,7 +254,7 @@ def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
         offsets.append((offset, group))
     if missing:
         raise DataError(
-            f"{responses} has responses to {len(missing)} example(s) not in {data}, such as {min(missing)!r}"
+            f"{responses} has responses to {pluralize(len(missing), 'example')} not in {data}, such as {min(missing)!r}"
         )
     return ScoringItems(example_file, response_file, offsets)
 

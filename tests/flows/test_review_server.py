@@ -87,7 +87,7 @@ def test_label_over_http(project: Path, tmp_path: Path, monkeypatch: pytest.Monk
         assert "data/labels: 9 labels of 9 items, 0 new or changed" in review("collect")
     # The report needs no server.
     report = review("report")
-    assert "9 labels of 9 items by 1 reviewer(s): cara." in report
+    assert "9 labels of 9 items by 1 reviewer: cara." in report
     assert "| support, faithfulness | judge | 9 | 1.00 (" in report
     status = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], cwd=project, capture_output=True)
     assert json.loads(status.stdout) == {}

@@ -70,7 +70,7 @@ def test_all_problems_listed() -> None:
         (["evaluate.champion.measure=short", "evaluate.champion.temperature=0"], "needs evaluate.short.source"),
         (["evaluate.champion.measure=short", "evaluate.short.source=builtin"], "a temperature of 0"),
         (["evaluate.gold=data/raw/gold.jsonl"], "there is no file data/raw/gold.jsonl"),
-        (["benchmark.files=files", "benchmark.run=[mt_bench]"], "mt_bench: 3 missing file(s)"),
+        (["benchmark.files=files", "benchmark.run=[mt_bench]"], "mt_bench: 3 missing files"),
         (["benchmark.judge={kind: openai, model: m}"], "OPENAI_API_KEY"),
     ],
 )

@@ -19,6 +19,7 @@ from longreward.errors import BatchPending, JudgeUnavailable, LongRewardError
 from longreward.judge.batch.api import BatchQueueFull, BatchRefused, BatchServer, BatchStatus
 from longreward.judge.batch.storage import BatchFolder, BatchRecord, BatchResult, missing_result
 from longreward.judge.config import BatchConfig
+from longreward.utils.plurals import pluralize
 
 T = TypeVar("T")
 
@@ -258,8 +259,9 @@ def manual_instructions(records: Sequence[BatchRecord], *, model: str) -> str:
     """Return the number of open requests, their files, and commands that process them."""
     requests = sum(record.state.requests for record in records)
     lines = [
-        f"{requests:,} requests to the judge {model!r} wait in {len(records)} file(s) of OpenAI's batch format. "
-        "Process each file into results.jsonl in the same folder, then run the same command again. With vLLM:"
+        f"{pluralize(requests, 'request')} to the judge {model!r} wait in {pluralize(len(records), 'file')} of "
+        "OpenAI's batch format. Process each file into results.jsonl in the same folder, then run the same command "
+        "again. With vLLM:"
     ]
     for record in records[:MAX_LISTED_FILES]:
         # vLLM writes results as they come, so the file gets its final name when it is complete.

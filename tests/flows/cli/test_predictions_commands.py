@@ -105,7 +105,7 @@ def test_imported_responses_can_be_scored(folder, write_lines, capsys):
     columns = ["--column", "prompt=question", "--column", "response=answer"]
     assert main(["import", "outputs.jsonl", "--data", "sft.jsonl", "--out", "responses.jsonl", *columns]) == 0
     output = capsys.readouterr().out
-    assert "responses.jsonl: 1 responses to 1 examples, read as predictions" in output
-    assert "1 predictions belong to no example of sft.jsonl, or to several" in output
+    assert "responses.jsonl: 1 response to 1 example, read as predictions" in output
+    assert "1 prediction without exactly one example of sft.jsonl" in output
     assert main(["score", "--data", "sft.jsonl", "--responses", "responses.jsonl", "--out", "scored.jsonl"]) == 0
     assert "scored.jsonl: 1 of 1 responses have all" in capsys.readouterr().out

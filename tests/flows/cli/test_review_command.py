@@ -57,7 +57,7 @@ def test_labels_from_a_spreadsheet(cli: Callable, project: Path) -> None:
 
     report = cli(project, "review", "report")
     assert report.returncode == 0, report.stderr
-    assert report.stdout.startswith("# j: agreement with human labels\n\n18 labels of 18 items by 1 reviewer(s): anna.")
+    assert report.stdout.startswith("# j: agreement with human labels\n\n18 labels of 18 items by 1 reviewer: anna.")
     assert "| support, faithfulness | judge | 6 | 1.00 (" in report.stdout
     data = json.loads(cli(project, "review", "report", "--json", "--repeat", "1").stdout)
     assert data["judge"] == NAME

@@ -25,7 +25,7 @@ def test_markdown_shows_raters_matrix_and_disagreements() -> None:
     labels = support_labels((1.0, 0.5, 0.0, 1.0), (1.0, 0.5, 0.0, 0.0))
     report = make_report(labels, judge="j", rounds=[{"i00": 1.0, "i01": 0.5, "i02": 0.0, "i03": 1.0}] * 2)
     text = render_markdown(report)
-    assert text.startswith("# j: agreement with human labels\n\n4 labels of 4 items by 1 reviewer(s): anna.")
+    assert text.startswith("# j: agreement with human labels\n\n4 labels of 4 items by 1 reviewer: anna.")
     rows = [line.split(" | ")[:3] for line in text.splitlines() if line.startswith("| support, faithfulness")]
     assert rows == [
         ["| support, faithfulness", "judge", "4"],
@@ -40,7 +40,7 @@ def test_markdown_shows_raters_matrix_and_disagreements() -> None:
 def test_missing_verdicts_are_reported() -> None:
     rows: dict[str, tuple[float | None, dict[str, float]]] = {"a": (1.0, {"anna": 1.0}), "b": (None, {"anna": 0.0})}
     text = render_markdown(make_report(make_labels("support", rows)))
-    assert "1 label(s) are about items without a verdict of the judge; `longreward review report --judge`" in text
+    assert "1 label without a verdict of the judge; `longreward review report --judge`" in text
 
 
 def test_untrusted_text_stays_in_its_cell() -> None:

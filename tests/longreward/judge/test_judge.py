@@ -138,6 +138,10 @@ def test_request_summary() -> None:
         "and 5 truncated replies"
     )
     assert request_summary("m", {"calls": 3.0}) == "judge m: 3 replies, 0 from the ledger"
+    once = {"calls": 1.0, "requests": 1.0, "retries": 1.0, "unreadable": 0.0, "truncated": 1.0}
+    assert request_summary("m", once) == (
+        "judge m: 1 reply, 0 from the ledger, 1 request, 1 retry; 0 unreadable and 1 truncated reply"
+    )
     overloaded = metrics | {"timeouts": 57.0}
     assert (is_overloaded(metrics), is_overloaded(overloaded)) == (False, True)
     assert "lower judge.max_concurrency (32 were in flight on average)" in request_summary("m", overloaded)

@@ -281,5 +281,5 @@ def test_command_plans_project_and_files(
     )
     assert main(["plan", "--data", "data/raw/questions.jsonl", "--responses", "sampled.jsonl"]) == 0
     output = capsys.readouterr().out
-    assert "score: 1 prompts, 1 responses" in output
+    assert "score: 1 prompt, 1 response," in output
     assert "faithfulness: statements" in output

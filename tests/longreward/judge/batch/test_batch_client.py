@@ -368,7 +368,7 @@ async def test_files_for_another_program_collected_by_next_run(tmp_path: Path) -
     while (message := await asyncio.create_task(run_until_pending(config, ledger))) is not None:
         files = [state.with_name("requests.jsonl") for state in remaining_batches(ledger)]
         waiting = [file for file in files if not file.with_name("results.jsonl").exists()]
-        assert f"wait in {len(waiting)} file(s)" in message
+        assert f"wait in {len(waiting)} file" in message
         assert all(f"cd {file.parent} && vllm run-batch -i requests.jsonl" in message for file in waiting)
         for file in waiting[:2]:
             run_batch(file)
