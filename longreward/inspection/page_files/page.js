@@ -42,7 +42,8 @@
     return JSON.parse(await new Response(stream).text());
   };
 
-  // In MLflow's sandboxed frame there is no localStorage: flags then last as long as the page.
+  // In MLflow's sandboxed frame there is no localStorage and no download: flags then last as long as the page.
+  const isSandboxed = window.origin === "null" && location.protocol !== "file:";
   const memory = new Map();
   const storage = {
     get: (key) => {
@@ -687,6 +688,9 @@
       : isPairs()
         ? "Save this as data/excluded.jsonl and set pair.exclude to it: these prompts then give no pair."
         : "Flags of this collection. pair.exclude takes the flags of training prompts only.";
+    $("export-sandboxed").hidden = !isSandboxed;
+    $("export-download").hidden = isSandboxed;
+    $("export-copy").textContent = "Copy";
     $("export-download").disabled = $("export-copy").disabled = $("export-clear").disabled = !lines;
     $("export-dialog").showModal();
   };
@@ -695,13 +699,10 @@
     el("a", { href: url, download: isPairs() ? "excluded.jsonl" : `flags-${state.collection.name}.jsonl` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   };
-  const copy = async () => {
+  const copy = () => {
     $("export-text").select();
-    try {
-      await navigator.clipboard.writeText($("export-text").value);
-    } catch {
-      document.execCommand("copy"); // without permission, as in a sandboxed frame
-    }
+    // Deprecated, but navigator.clipboard is not available in MLflow's frame.
+    $("export-copy").textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl-C";
   };
   const clearFlags = () => {
     flags = new Map();

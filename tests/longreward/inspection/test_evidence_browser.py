@@ -1,5 +1,6 @@
 """The evidence page in a real browser: clicks, filters, keyboard, flags, untrusted text."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -243,6 +244,25 @@ def test_flags_are_kept_and_accepted_by_pair_exclude(open_page: OpenPage, page: 
     assert again.input_value("#export-text") == exported.read_text(encoding="utf-8")
     again.click("#export-clear")
     assert again.inner_text("#flag-count") == "0"
+
+
+def test_flags_are_copied_where_the_frame_forbids_downloads(
+    open_file: OpenPage, page: EvidencePage, tmp_path: Path
+) -> None:
+    page.write(tmp_path / "evidence.html")
+    content = html.escape((tmp_path / "evidence.html").read_text(encoding="utf-8"))
+    frame_page = tmp_path / "frame.html"  # like MLflow's view of an artifact
+    frame_page.write_text(
+        f'<!doctype html><html data-ready><iframe sandbox="allow-scripts" width="900" height="600" srcdoc="{content}">',
+        encoding="utf-8",
+    )
+    frame = open_file(frame_page).frame_locator("iframe")
+    frame.locator("#flag").click()
+    frame.locator("#export").click()
+    assert frame.locator("#export-download").is_hidden()
+    assert "Copy the lines" in frame.locator("#export-sandboxed").inner_text()
+    frame.locator("#export-copy").click()
+    assert frame.locator("#export-copy").inner_text() == "Copied"
 
 
 def test_models_side_by_side(open_page: OpenPage) -> None:
