@@ -60,11 +60,12 @@ def render_result(run_id: str, *, links: str | None, experiment: str | None) -> 
     else:
         note = note.replace("](#/", f"]({links}/")
         base = f"{links}/experiments/{run.experiment}/runs"
-        pages = [f"[MLflow run]({base}/{run_id}?workflowType=machine_learning)"]
+        view = "?workflowType=machine_learning"  # MLflow shows the menu of GenAI otherwise
+        pages = [f"[MLflow run]({base}/{run_id}{view})"]
         stages = {"": run_id, "evaluation ": run.evaluation, "benchmark ": run.benchmarks}
         for stage, stage_run in stages.items():
             pages += [
-                f"[{stage}{PAGES[file]}]({base}/{stage_run}/artifacts/{file})"
+                f"[{stage}{PAGES[file]}]({base}/{stage_run}/artifacts/{file}{view})"
                 for file in (_files(stage_run) if stage_run else ())
                 if file in PAGES
             ]
@@ -99,6 +100,6 @@ def _stored_files(experiment: str | None) -> Iterator[str]:
     hashes = data_hashes(path for entry in stage_entries().values() for path in data_outputs(entry))
     if not hashes:
         return
-    where = f"`dvc exp apply {experiment}` brings them to the project's folder" if experiment else "in its cache"
-    yield from ("", "### Files", "", f"Under DVC; {where}.", "")
+    restore = f"; `dvc exp apply {experiment}` restores them in the project's folder" if experiment else ""
+    yield from ("", "### Files", "", f"These versions are in DVC's cache{restore}.", "")
     yield from markdown_table(("file", "hash"), ((f"`{path}`", f"`{hash_[:10]}`") for path, hash_ in hashes.items()))

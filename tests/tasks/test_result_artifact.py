@@ -42,10 +42,10 @@ def test_result_has_links_figure_and_files(run_id: str) -> None:
     result = render_result(run_id, links="/longreward/mlflow", experiment="beta-0.3")
     assert result.startswith(f"[MLflow run](/longreward/mlflow/experiments/1/runs/{run_id}?")
     assert "[evaluation report](/longreward/mlflow/experiments/1/runs/" in result
-    assert "/artifacts/report.md)" in result
+    assert "/artifacts/report.md?workflowType=machine_learning)" in result
     assert "Learning is shown." in result
     assert f"](data:image/svg+xml;base64,{base64.b64encode(FIGURE.encode()).decode()})" in result
-    assert "`dvc exp apply beta-0.3` brings them" in result
+    assert "`dvc exp apply beta-0.3` restores them" in result
     assert "| `data/pairs` | `b607aa2dab` |" in result
     assert "metrics/pair.json" not in result
     assert "(#/" not in result
