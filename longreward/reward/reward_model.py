@@ -210,8 +210,12 @@ class RewardModel:
         return scored
 
 
-def load_reward_model(config: RewardModelConfig, path: str | Path | None = None) -> RewardModel:
+def load_reward_model(
+    config: RewardModelConfig, path: str | Path | None = None, *, setting: str | None = None
+) -> RewardModel:
     """Load `path` (None: `config.model`), or connect to `config.base_url`.
+
+    Errors name `setting`, by default the key `model` of the config's section.
 
     PolicyError if it is not a reward model or cannot be loaded, ServerUnavailable or ServerRefused of a server.
     """
@@ -221,7 +225,7 @@ def load_reward_model(config: RewardModelConfig, path: str | Path | None = None)
     except (ServerUnavailable, ServerRefused):
         raise
     except PolicyError as error:
-        raise PolicyError(f"{config.section}.model: {error}") from error
+        raise PolicyError(f"{setting or f'{config.section}.model'}: {error}") from error
 
 
 def _open(config: RewardModelConfig, name: str) -> RewardModel:

@@ -203,7 +203,7 @@ def open_reward_model(config: "SrmConfig", name: str, *, state: Path) -> "Reward
     if name:
         config = config.model_copy(update={"model": name})
     path = None if config.model else tiny_reward_model(config.tiny, state / "reward-models")
-    return load_reward_model(config, path)
+    return load_reward_model(config, path, setting="--reward-model" if name else None)
 
 
 def score_with_reward_model(

@@ -166,7 +166,9 @@ def test_wrong_options_are_errors(items, capsys, arguments, message):
 def test_empty_file_and_missing_model_are_errors(items, capsys):
     Path("no-model").mkdir()
     assert main([*items, "--reward-model", "no-model"]) == 1
-    assert "no-model" in capsys.readouterr().err
+    assert "error: --reward-model: no-model" in capsys.readouterr().err
+    assert main([*items, "--reward-model", "-S", "pair.srm.model=no-model"]) == 1
+    assert "error: pair.srm.model: no-model" in capsys.readouterr().err
     Path("items.jsonl").write_text("")
     assert main(items) == 1
     assert "items.jsonl is empty" in capsys.readouterr().err
