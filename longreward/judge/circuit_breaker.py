@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from longreward.errors import JudgeRefused, UnreadableReply
+from longreward.judge.prompt_manifest import SUPPORT_LIST
 
 # Many requests are in flight at once, in batch mode all of them: this many times `limit` requests with one unreadable
 # reply stop the run too, before any request has used up its attempts.
@@ -18,6 +19,7 @@ EXPECTED_FORMATS: Mapping[str, str] = {
     "completeness": _RATING_FORMAT,
     "statements": "<statement>one fact</statement> for each fact, or <no_statement/>",
     "support": "a line such as Support: [[Fully supported]], [[Partially supported]] or [[No support]]",
+    SUPPORT_LIST: "a numbered line for each statement that ends with a level, such as 1. Passage 1. [[No support]]",
     "extraction": "the relevant information as a list, or No relevant information",
     "rubric": "a numbered list of requirements",
     "rubric_check": "a numbered line for each item that ends with [[Met]] or [[Not met]]",
@@ -99,6 +101,7 @@ class CircuitBreaker:
         expected = EXPECTED_FORMATS.get(template, "the one that the prompt asks for")
         if schema is not None:
             expected = f"JSON with {', '.join(schema['properties'])}; judge.reply_format: text asks for plain text"
+        alternative = ", or set score.statements_per_call to 1" if template == SUPPORT_LIST else ""
         raise UnreadableReply(
             f"judge {self._judge!r}: none of its {state.replies} replies to {len(state.requests)} questions of the "
             f"template {template} could be parsed\n"
@@ -106,6 +109,6 @@ class CircuitBreaker:
             f"  problem:         {reason}\n"
             f"  expected format: {expected}\n"
             "Check judge.model, judge.extra_body and the server's chat template, or name a model that follows the "
-            "prompts; `longreward doctor` tries every prompt once. All replies are kept, and the next run asks these "
-            "questions again. judge.stop_after_unreadable sets when to stop; null never stops"
+            f"prompts{alternative}; `longreward doctor` tries every prompt once. All replies are kept, and the next "
+            "run asks these questions again. judge.stop_after_unreadable sets when to stop; null never stops"
         )

@@ -36,13 +36,17 @@ Scores = Mapping[RewardQuery, float | None]  # None: unscored
 
 async def judge_query(judge: Judge, prompts: PromptSet, document: Document, query: RewardQuery) -> Verdict:
     """Judge one dimension as scoring does."""
+    return await DIMENSION_JUDGES[query.dimension](dimension_input(judge, prompts, document, query))
+
+
+def dimension_input(judge: Judge, prompts: PromptSet, document: Document, query: RewardQuery) -> DimensionInput:
+    """Return what a dimension needs to judge the query, with the scoring settings of the check."""
 
     async def extraction() -> Extraction:
         requests = await extraction_requests(prompts, document, query=query.query)
         return await extract(judge, prompts, requests, example_id="check", query=query.query)
 
-    item = DimensionInput(judge, prompts, CHECK_SCORING, document, extraction, query.query, query.response)
-    return await DIMENSION_JUDGES[query.dimension](item)
+    return DimensionInput(judge, prompts, CHECK_SCORING, document, extraction, query.query, query.response)
 
 
 def open_document(context: str) -> Document:

@@ -45,33 +45,34 @@ async def check_judge(params: Params) -> list[Finding]:
 
 async def _check_judge_prompts(params: Params) -> list[Finding]:
     """Check that replies to the real prompts can be parsed: a server that answers may run an unsuitable model."""
-    from longreward.judge.prompts import load_prompts
-    from longreward.judge_validation.format_check import check_formats
+    from longreward.judge_validation.format_check import STATEMENT_LIST, check_formats
     from longreward.judge_validation.window_check import check_windows
 
-    if any(judge.kind == "offline" or judge.mode == "batch_files" for judge, _ in params.judge.judges()):
+    judges = [judge for judge, _ in params.judge.judges()]
+    if all(judge.kind == "offline" for judge in judges) or any(judge.mode == "batch_files" for judge in judges):
         return []  # the offline judge always follows the formats; batch files have no server
     try:
-        score = params.score
-        prompts = load_prompts(
-            score.prompts_dir,
-            score.prompts_manifest,
-            optional=score.optional_dimensions,
-            statements_per_call=score.statements_per_call,
+        prompts = params.score.load_prompts()
+        report = await check_formats(
+            params.judge, prompts, statements_per_call=params.score.statements_per_call, limit_s=PROMPTS_TIMEOUT_S
         )
-        report = await check_formats(params.judge, prompts, limit_s=PROMPTS_TIMEOUT_S)
         windows = await check_windows(params.judge, _prompt_lengths(params, prompts))
     except LongRewardError:
         return []  # reported with the settings
-    readable = ", ".join(check.dimension for check in report.checks if check.problem is None)
+    readable = ", ".join(check.subject for check in report.checks if check.problem is None)
     cost = f"{report.calls} requests, {report.tokens:,} tokens"
     findings = [note("judge", sentence) for sentence in windows]
     findings += [ok("judge prompts", f"readable: {readable} ({cost})")] if readable else []
     if report.reminders:
         message = f"{report.reminders} of {report.calls} replies were unreadable until a reminder of the format"
         findings.append(note("judge prompts", message, "each costs a further request; a larger model needs fewer"))
+    for check in report.checks:
+        if check.missing_lines:
+            message = f"{check.subject}, {check.judge}: {check.missing_lines} statements have no readable line"
+            advice = "each costs a further request; a larger model needs fewer, score.statements_per_call: 1 none"
+            findings.append(note("judge prompts", message, advice))
     for check in report.unreadable:
-        message = f"{check.dimension}, {check.judge}: {check.problem}"
+        message = f"{check.subject}, {check.judge}: {check.problem}"
         if check.timed_out:
             advice = "lower judge.max_concurrency or use a faster server; otherwise expect a slow run"
             findings.append(note("judge prompts", message, advice))
@@ -79,9 +80,10 @@ async def _check_judge_prompts(params: Params) -> list[Finding]:
             advice = "the server replies to a small request but not to this prompt: correct what the message names"
             findings.append(failure("judge prompts", message, advice))
         else:
+            alternative = "set score.statements_per_call to 1" if check.subject == STATEMENT_LIST else "change them"
             advice = (
                 f"the server works, the model does not follow the format; expected: {check.expected}. Use a model in "
-                "judge.model that follows the prompts, or change them"
+                f"judge.model that follows the prompts, or {alternative}"
             )
             findings.append(failure("judge prompts", f"{message} ({cost})", advice))
     return findings

@@ -88,6 +88,15 @@ async def test_templates_counted_separately() -> None:
             await query_all(judge, 3, "statements")
 
 
+async def test_message_on_lists_of_statements_names_the_setting() -> None:
+    async with Judge.from_model(NumberedModel(set()), JudgeConfig(max_attempts=1, stop_after_unreadable=1)) as judge:
+        with pytest.raises(UnreadableReply, match=r"(?s)a numbered line .*set score\.statements_per_call to 1"):
+            await query_all(judge, 1, "support_list")
+        with pytest.raises(UnreadableReply) as stopped:
+            await query_all(judge, 1, "support")
+    assert "statements_per_call" not in str(stopped.value)
+
+
 async def test_readable_replies_from_ledger_count(tmp_path: Path) -> None:
     model = NumberedModel({7})
     config = JudgeConfig(max_attempts=1, stop_after_unreadable=2)

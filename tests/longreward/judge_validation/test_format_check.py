@@ -16,6 +16,7 @@ from longreward.tasks.doctor.finding import Finding, Level
 from longreward.tasks.doctor.servers import check_judge
 
 PROMPTS = load_prompts()
+LIST_PROMPTS = load_prompts(statements_per_call=4)
 
 
 def respond(change: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]:
@@ -23,7 +24,7 @@ def respond(change: Callable[[str, str], str]) -> Callable[[dict[str, Any]], tup
 
     def answer(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         prompt = next(message["content"] for message in body["messages"] if message["role"] == "user")
-        message = {"role": "assistant", "content": change(prompt, reply_text(PROMPTS, prompt))}
+        message = {"role": "assistant", "content": change(prompt, reply_text(LIST_PROMPTS, prompt))}
         usage = {"prompt_tokens": 900, "completion_tokens": 10}
         return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
@@ -34,7 +35,7 @@ async def test_readable_judge(serve_chat: Any) -> None:
     with serve_chat(respond(lambda prompt, reply: reply)) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m")
         report = await check_formats(config, PROMPTS, limit_s=30)
-    assert [check.dimension for check in report.checks] == [
+    assert [check.subject for check in report.checks] == [
         "helpfulness", "logicality", "faithfulness", "completeness",
     ]  # fmt: skip
     assert report.unreadable == ()
@@ -49,10 +50,10 @@ async def test_unreadable_dimensions_reported(serve_chat: Any) -> None:
     with serve_chat(respond(change)) as server:
         config = JudgeConfig(kind="http", base_url=server.url, model="m", dimensions={"logicality": {"system": "Hm."}})
         report = await check_formats(config, PROMPTS, limit_s=30)
-    names = [check.dimension for check in report.unreadable]
+    names = [check.subject for check in report.unreadable]
     assert "logicality" in names
     assert "helpfulness" not in names
-    (logicality,) = [check for check in report.unreadable if check.dimension == "logicality"]
+    (logicality,) = [check for check in report.unreadable if check.subject == "logicality"]
     assert "It is a very logical answer." in (logicality.problem or "")
     assert "Rating: [[7]]" in logicality.expected
     # Each prompt is sent once, and a reminder follows its unreadable reply.
@@ -80,6 +81,63 @@ async def test_doctor_reports_unreadable_judge(serve_chat: Any) -> None:
     assert "What a good answer!" in bad
     assert "<statement>one fact</statement>" in bad
     assert any(line.startswith("judge: judge 'm' at") for line in result[Level.OK])
+
+
+def is_list(prompt: str) -> bool:
+    return "check whether a document bears out each of several statements" in prompt
+
+
+async def test_several_statements_cost_one_more_request(serve_chat: Any) -> None:
+    with serve_chat(respond(lambda prompt, reply: reply)) as server:
+        config = JudgeConfig(kind="http", base_url=server.url, model="m")
+        await check_formats(config, PROMPTS, limit_s=30)
+        single = len(server.bodies)
+        report = await check_formats(config, LIST_PROMPTS, statements_per_call=3, limit_s=30)
+    assert (report.unreadable, report.calls) == ((), single + 1)
+    assert [(check.subject, check.missing_lines) for check in report.checks][4:] == [
+        ("several statements per request", 0)
+    ]
+    (text,) = [text for body in server.bodies if is_list(text := body["messages"][0]["content"])]
+    assert "3. The stone bridge replaced a ferry." in text
+    assert "4. Most of the people" not in text  # as many as a request of the run has
+
+
+@pytest.mark.parametrize(
+    ("reply", "level", "messages"),
+    [
+        (
+            "All of them are true.",
+            Level.FAILURE,
+            ("several statements per request, m: no readable answer", "or set score.statements_per_call to 1"),
+        ),
+        (
+            "1. [[Fully supported]]\n3. [[Fully supported]]",
+            Level.NOTE,
+            ("several statements per request, m: 2 statements have no readable line", "score.statements_per_call: 1"),
+        ),
+    ],
+    ids=["unreadable", "lines missing"],
+)
+async def test_doctor_reports_judge_that_cannot_verify_several_statements(
+    serve_chat: Any, reply: str, level: Level, messages: tuple[str, str]
+) -> None:
+    with serve_chat(respond(lambda prompt, usual: reply if is_list(prompt) else usual)) as server:
+        judge = {"kind": "http", "base_url": server.url, "model": "m"}
+        findings = by_level(await check_judge(Params(judge=judge, score={"statements_per_call": 8})))
+        single = by_level(await check_judge(Params(judge=judge)))
+    (finding,) = [line for line in findings[level] if line.startswith("judge prompts")]
+    assert all(message in finding for message in messages)
+    assert not {Level.FAILURE, Level.NOTE} & single.keys()
+
+
+async def test_doctor_tests_prompts_of_a_panel_with_the_offline_judge(serve_chat: Any) -> None:
+    with serve_chat(respond(lambda prompt, reply: reply if "larger" in prompt else "Good!")) as server:
+        panel = [{"kind": "http", "base_url": server.url, "model": "m"}]
+        findings = by_level(await check_judge(Params(judge={"panel": panel}, score={"statements_per_call": 2})))
+    subjects = [line.partition(", offline-lexical-")[0] for line in findings[Level.FAILURE]]
+    dimensions = ("helpfulness", "logicality", "faithfulness", "completeness", "several statements per request")
+    assert subjects == [f"judge prompts: {subject}" for subject in dimensions]
+    assert all(" + m: m: no readable answer" in line or "; the first: m: " in line for line in findings[Level.FAILURE])
 
 
 async def test_slow_judge_is_note(serve_chat: Any, monkeypatch: pytest.MonkeyPatch) -> None:
