@@ -146,12 +146,12 @@ def sample_with_generate_batch(policy: Policy, _: str, prompt: list[int], sample
     return sum(len(output.generated_tokens) for output in outputs.values())
 
 
-def sample_with_longreward(policy: Policy, cache: str, prompt: list[int], samples: int, new_tokens: int) -> int:
-    """Sample with `generate_batch`; return the number of sampled tokens."""
-    from longreward.models.sampling import SampleConfig, generate_batch
+def sample_with_longreward(policy: Policy, cache: Any, prompt: list[int], samples: int, new_tokens: int) -> int:
+    """Sample as the stage `sample` does; return the number of sampled tokens."""
+    from longreward.models.generation import SamplingParams, generate, rng_stream
 
-    config = SampleConfig.model_validate({"n": samples, "max_new_tokens": new_tokens, "cache": cache})
-    [responses] = generate_batch(policy, [prompt], ["benchmark"], config)
+    streams = [rng_stream(0, "benchmark", number, new_tokens) for number in range(samples)]
+    [responses] = generate(policy, [prompt], streams, SamplingParams(1.0, n=samples, cache=cache))
     return sum(len(response) for response in responses)
 
 

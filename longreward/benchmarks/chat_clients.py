@@ -104,6 +104,7 @@ class LocalChatClient:
                 [prompt.ids for prompt in prompts],
                 [rng_stream(request.seed, request.id, 0, request.max_new_tokens) for request in requests],
                 SamplingParams(sampling_temperature(requests[0])),
+                names=[request.id for request in requests],
                 limits=[prompt.max_new_tokens for prompt in prompts],
                 stopped=cancelled.is_set,
             )

@@ -10,10 +10,11 @@ changes sums by about 1e-5 because they are added in another order.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from longreward.errors import PolicyError
 from longreward.models.policy import Policy
 
 # torch and kv_cache.py, which imports it, are imported in functions: every command would otherwise wait for them.
@@ -51,29 +52,63 @@ def generate(
     streams: "Sequence[torch.Tensor]",
     params: SamplingParams,
     *,
+    names: Sequence[str] | None = None,
     limits: Sequence[int] | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> list[list[list[int]]]:
-    """Generate `params.n` responses to each prompt, read as one batch.
+    """Generate `params.n` responses to each prompt, read as one batch; halve it where the GPU's memory is too small.
 
     Args:
         streams: Random numbers of each response (`rng_stream`), grouped by prompt. Their common length is the maximum
             number of new tokens.
+        names: What errors call the prompts.
         limits: A lower maximum for the responses to each prompt.
         stopped: Is called after each token; generation ends early once it returns True.
 
     Returns:
         For each prompt the token ids of its responses, including the end token if one was generated.
+
+    Raises:
+        PolicyError: One prompt alone does not fit into the GPU's memory.
     """
     import torch
 
-    with torch.inference_mode():
-        draws = torch.stack([*streams]).to(policy.device)
-        maxima = [*limits] if limits else [draws.shape[1]] * len(prompts)
-        if _needs_transformers(policy.model):
-            return _generate_with_transformers(policy, prompts, draws, params, maxima, stopped)
-        responses = _generate_batch(policy, prompts, draws, params, maxima, stopped)
-    return [responses[start : start + params.n] for start in range(0, len(responses), params.n)]
+    names = names or [f"prompt {number}" for number in range(len(prompts))]
+    limits = limits or [len(streams[0])] * len(prompts)
+    try:
+        with torch.inference_mode():
+            draws = torch.stack([*streams]).to(policy.device)
+            run = _generate_with_transformers if _needs_transformers(policy.model) else _generate_batch
+            responses = run(policy, prompts, draws, params, limits, stopped)
+        return [responses[start : start + params.n] for start in range(0, len(responses), params.n)]
+    except torch.OutOfMemoryError as error:
+        if len(prompts) == 1:
+            raise PolicyError(
+                f"{names[0]}: the GPU's memory is full with {len(prompts[0])} prompt tokens and {params.n} responses "
+                f"of up to {limits[0]} tokens; lower n or max_new_tokens, set cache: shared, or free the "
+                f"memory that other processes use ({str(error).splitlines()[0]})"
+            ) from error
+    # Outside of the except clause, whose traceback keeps the tensors of the failed batch alive.
+    log.warning(
+        "the GPU's memory is too small for %d prompts at once: the batch is halved; for sample and evaluate, "
+        "a lower sample.prompts_per_batch saves the failed attempt",
+        len(prompts),
+    )
+    torch.cuda.empty_cache()
+    half = len(prompts) // 2
+    return [
+        group
+        for start, end in ((0, half), (half, len(prompts)))
+        for group in generate(
+            policy,
+            prompts[start:end],
+            streams[start * params.n : end * params.n],
+            params,
+            names=names[start:end],
+            limits=limits[start:end],
+            stopped=stopped,
+        )
+    ]
 
 
 def rng_stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor":
@@ -113,13 +148,13 @@ def _generate_batch(
     prompts: Sequence[Sequence[int]],
     draws: "torch.Tensor",
     params: SamplingParams,
-    limits: list[int],
+    limits: Sequence[int],
     stopped: Callable[[], bool],
 ) -> list[list[int]]:
     import torch
 
     from longreward.models.kv_cache import ReplicatedCache, prefill
-    from longreward.models.shared_cache import SharedPrefixCache, shared_attention
+    from longreward.models.shared_cache import SharedPrefixCache
 
     state = prefill(policy.model, prompts, pad_id=policy.encoder.end_ids[0], device=policy.device)
     shared = _uses_shared_cache(policy, state, params)
@@ -131,7 +166,7 @@ def _generate_batch(
     logits = state.logits.repeat_interleave(params.n, dim=0)
     rows = torch.arange(len(draws), device=policy.device)  # responses that are still in the batch
     running = torch.ones_like(rows, dtype=torch.bool)
-    with shared_attention(policy.model) if shared else nullcontext():
+    with cache.attention():
         for step in range(draws.shape[1]):
             tokens = sample_token(logits, draws[rows, step], temperature=params.temperature, top_p=params.top_p)
             generated[rows, step] = torch.where(running, tokens, -1)
@@ -196,9 +231,9 @@ def _generate_with_transformers(
     prompts: Sequence[Sequence[int]],
     draws: "torch.Tensor",
     params: SamplingParams,
-    limits: list[int],
+    limits: Sequence[int],
     stopped: Callable[[], bool],
-) -> list[list[list[int]]]:
+) -> list[list[int]]:
     """Generate with transformers' `generate`, one prompt at a time: recurrent states would include the padding."""
     import torch
     from transformers import LogitsProcessorList, StoppingCriteriaList
@@ -223,12 +258,10 @@ def _generate_with_transformers(
                 logits_processor=LogitsProcessorList([force_tokens]),
                 stopping_criteria=StoppingCriteriaList([stop]),
             )
-        group = []
         for ids in output[:, len(prompt) :].tolist():
             # A response that ended before others is padded.
             end = next((position for position, token in enumerate(ids) if token in end_ids), len(ids) - 1)
-            group.append(ids[: end + 1])
-        responses.append(group)
+            responses.append(ids[: end + 1])
     return responses
 
 

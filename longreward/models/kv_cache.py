@@ -8,6 +8,7 @@ values only. Responses that have ended leave the batch.
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,6 +124,10 @@ class ReplicatedCache:
         if n > 1:
             self.cache.batch_repeat_interleave(n)
         self.present = state.present.long().repeat_interleave(n, dim=0)
+
+    def attention(self) -> AbstractContextManager[None]:
+        """Return a context in which nothing changes: the model's own attention reads this cache."""
+        return nullcontext()
 
     def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
         """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary]."""

@@ -8,7 +8,6 @@ left, which changes sums by about 1e-5: 3 of 1,000 responses of the tiny model t
 uncertain. The same batches always give the same samples.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,13 +15,10 @@ from typing import Protocol
 from pydantic import Field
 
 from longreward.config import Config
-from longreward.errors import PolicyError
 from longreward.models.config import OverWindow
 from longreward.models.generation import CacheMode, SamplingParams, generate, rng_stream
 from longreward.models.policy import Policy, PolicyTokenizer, fit_window, hash_ids
 from longreward.records import Example, Response
-
-log = logging.getLogger(__name__)
 
 # Batches are formed from this many prompts sorted by length, so that the prompts of a batch have similar lengths.
 BATCHES_PER_BLOCK = 8
@@ -116,13 +112,18 @@ def sample(
     not fit into the window and `over_window` is "refuse".
     """
     prompts = [encode_prompt(policy, example, config)[0] for example in examples]
+    params = SamplingParams(config.temperature, top_p=config.top_p, n=config.n, cache=config.cache)
     done = 0
     for block in _ranges(len(examples), config.prompts_per_batch * BATCHES_PER_BLOCK):
         by_length = sorted(block, key=lambda index: len(prompts[index]))
         responses: dict[int, list[Response]] = {}
         for batch in _ranges(len(by_length), config.prompts_per_batch):
             indices = [by_length[position] for position in batch]
-            generated = generate_batch(policy, [prompts[i] for i in indices], [examples[i].id for i in indices], config)
+            names = [examples[i].id for i in indices]
+            streams = [
+                rng_stream(config.seed, name, k, config.max_new_tokens) for name in names for k in range(config.n)
+            ]
+            generated = generate(policy, [prompts[i] for i in indices], streams, params, names=names)
             for i, group in zip(indices, generated, strict=True):
                 responses[i] = [
                     response_from_ids(policy.encoder, examples[i], number, ids, prompt_ids=prompts[i])
@@ -131,37 +132,6 @@ def sample(
             done += len(indices)
             progress(done)
         yield from (responses[index] for index in block)
-
-
-def generate_batch(
-    policy: Policy, prompts: Sequence[Sequence[int]], names: Sequence[str], config: SampleConfig
-) -> list[list[list[int]]]:
-    """Return the ids of n responses to each prompt; `names` identify the prompts' random streams.
-
-    Halves the batch where the GPU's memory is too small for it; raises PolicyError where one prompt does not fit.
-    """
-    import torch
-
-    streams = [rng_stream(config.seed, name, k, config.max_new_tokens) for name in names for k in range(config.n)]
-    params = SamplingParams(config.temperature, top_p=config.top_p, n=config.n, cache=config.cache)
-    try:
-        return generate(policy, prompts, streams, params)
-    except torch.OutOfMemoryError as error:
-        if len(prompts) == 1:
-            raise PolicyError(
-                f"{names[0]}: the GPU's memory is full with {len(prompts[0])} prompt tokens and {config.n} responses "
-                f"of up to {config.max_new_tokens} tokens; lower n or max_new_tokens, set cache: shared, or free the "
-                f"memory that other processes use ({str(error).splitlines()[0]})"
-            ) from error
-    # Outside of the except clause, whose traceback keeps the tensors of the failed batch alive.
-    log.warning("the GPU's memory is too small for %d prompts at once: halved; see prompts_per_batch", len(prompts))
-    torch.cuda.empty_cache()
-    half = len(prompts) // 2
-    return [
-        responses
-        for rows in (slice(half), slice(half, None))
-        for responses in generate_batch(policy, prompts[rows], names[rows], config)
-    ]
 
 
 def truncated_prompts(policy: PromptEncoder, examples: Iterable[Example], config: SampleConfig) -> list[str]:

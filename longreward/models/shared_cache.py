@@ -12,7 +12,7 @@ Imports torch and transformers at the top, so import it only where a model is us
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -49,22 +49,6 @@ class SharedCacheError(PolicyError):
     """A model cannot share a prompt's cache."""
 
 
-@contextmanager
-def shared_attention(model: Any) -> Iterator[None]:
-    """Let `model` compute with shared caches in the block.
-
-    Once per generation, not per token: transformers visits every module, which takes 1.7 ms with 32 layers.
-    """
-    if ATTENTION not in ALL_ATTENTION_FUNCTIONS:
-        AttentionInterface.register(ATTENTION, shared_cache_attention)
-    attention = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(attention)
-
-
 class SharedPrefixCache:
     """The prompts' caches once, and the responses' own tokens as rows of a batch, in the order of the prompts."""
 
@@ -83,14 +67,29 @@ class SharedPrefixCache:
         self.positions = lengths.repeat_interleave(n)[:, None]
         self._arrange(torch.arange(len(lengths), device=lengths.device).repeat_interleave(n))
 
+    @contextmanager
+    def attention(self) -> Iterator[None]:
+        """Let the model attend to the shared prompts in the block, which all calls of `next_logits` need.
+
+        Once per generation, not per token: transformers visits every module, which takes 1.7 ms with 32 layers.
+        """
+        if ATTENTION not in ALL_ATTENTION_FUNCTIONS:
+            AttentionInterface.register(ATTENTION, shared_cache_attention)
+        attention = self.model.config._attn_implementation
+        self.model.set_attn_implementation(ATTENTION)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(attention)
+
     def next_logits(self, tokens: Tensor) -> Tensor:
         """Add the newest tokens [responses] and return the logits that follow [responses, vocabulary].
 
-        Raises SharedCacheError outside of `shared_attention`, or if the model's attention needs what this one does not
+        Raises SharedCacheError outside of `attention`, or if the model's attention needs what this one does not
         compute.
         """
         if self.model.config._attn_implementation != ATTENTION:  # another attention would ignore the prompts
-            raise SharedCacheError("a shared cache is used outside of shared_attention()")
+            raise SharedCacheError("a shared cache is used outside of its attention()")
         output = self.model(
             input_ids=tokens[:, None],
             position_ids=self.positions,
@@ -211,11 +210,13 @@ def _find_reason(model: Any) -> str:
         for cache_class in (ReplicatedCache, SharedPrefixCache):
             state = prefill(model, [prompt], pad_id=0, device=device)
             cache = cache_class(model, state, len(tokens))
-            with shared_attention(model) if cache_class is SharedPrefixCache else nullcontext():
+            with cache.attention():
                 cache.next_logits(tokens)
                 logits.append(cache.next_logits(tokens.flip(0)).float())
     except SharedCacheError as error:
         return str(error)
+    except torch.OutOfMemoryError:  # of the batch around the trial, not of the model
+        raise
     except Exception as error:  # of a model's own code or a GPU without float32 products of 16-bit numbers (bmm)
         return f"a trial failed with {type(error).__name__}: {error}"
     difference = float((logits[1] - logits[0]).norm() / logits[0].norm())

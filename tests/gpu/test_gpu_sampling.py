@@ -1,7 +1,6 @@
 """One KV cache for all responses against one per response and against transformers' `generate`, on a GPU."""
 
 import copy
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers import AutoModelForCausalLM, Glm4Config, LlamaConfig, Qwen3Con
 from longreward.models import generation
 from longreward.models.generation import SamplingParams, generate, rng_stream
 from longreward.models.kv_cache import ReplicatedCache, prefill
-from longreward.models.shared_cache import SharedPrefixCache, shared_attention
+from longreward.models.shared_cache import SharedPrefixCache
 
 CONFIGS = {"llama": LlamaConfig(**GPU_SIZES), "qwen3": Qwen3Config(**GPU_SIZES), "glm4": Glm4Config(**GPU_SIZES)}
 PROMPTS = [[2 + (7 * index + length) % 490 for index in range(length)] for length in (900, 61, 2000)]
@@ -68,7 +67,7 @@ def test_bfloat16_logits_are_as_precise_as_with_replicated_caches(device):
 
     def compute_logits(model: Any, cache_class: Any) -> torch.Tensor:
         cache = cache_class(model, prefill(model, PROMPTS[2:], pad_id=0, device=device), N)
-        with shared_attention(model) if cache_class is SharedPrefixCache else nullcontext():
+        with cache.attention():
             return torch.stack([cache.next_logits(column).float() for column in tokens])
 
     exact = compute_logits(exact_model, ReplicatedCache)

@@ -15,8 +15,11 @@ from longreward.benchmarks.chat_clients import (
     open_chat_client,
 )
 from longreward.benchmarks.types import GenerationRequest, Message
+from longreward.errors import PolicyError
+from longreward.models import kv_cache
 from longreward.models.config import PolicyConfig
 from longreward.models.generation import SamplingParams, generate, rng_stream, sample_token
+from longreward.models.kv_cache import prefill
 from longreward.models.policy import load_policy
 
 TEXT = "the town is in the north of the river . anna was mayor and ben built the bridge in 1901 . " * 9
@@ -168,6 +171,27 @@ def test_finished_responses_leave_batch(policy, steps):
 def test_sampling_stops_without_callers(policy, steps):
     [[ids]] = generate(policy, [[2, 4, 8]], [torch.zeros(50)], SamplingParams(1.0), stopped=lambda: len(steps) == 4)
     assert len(ids) == 4
+
+
+async def test_batch_that_exceeds_gpu_memory_is_halved(policy, monkeypatch):
+    requests = [make_request(number, length=4) for number in range(3)]
+    expected = await LocalChatClient(policy, "tiny").generate(requests)
+    capacity, sizes = 1, []
+
+    def prefill_within_memory(model, prompts, **options):
+        sizes.append(len(prompts))
+        if len(prompts) > capacity:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 482.00 MiB.")
+        return prefill(model, prompts, **options)
+
+    monkeypatch.setattr(kv_cache, "prefill", prefill_within_memory)
+    assert await LocalChatClient(policy, "tiny").generate(requests) == expected
+    assert sizes == [3, 1, 2, 1, 1]
+    capacity = 0
+    with pytest.raises(
+        PolicyError, match=f"{requests[0].id}: the GPU's memory is full .* 1 responses of up to 24 tokens"
+    ):
+        await LocalChatClient(policy, "tiny").generate(requests[:1])
 
 
 async def test_cancelled_client_stops_model(policy, steps):

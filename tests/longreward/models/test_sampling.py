@@ -1,10 +1,13 @@
+import weakref
+
 import pytest
 import torch
 
 from longreward.errors import PolicyError
-from longreward.models import generation, sampling
+from longreward.models import kv_cache
 from longreward.models.config import PolicyConfig
 from longreward.models.generation import rng_stream, sample_token
+from longreward.models.kv_cache import prefill
 from longreward.models.policy import load_policy
 from longreward.models.sampling import SampleConfig, SamplingReport, sample, truncated_prompts
 from longreward.records import Example
@@ -100,17 +103,20 @@ def test_batches_that_exceed_gpu_memory_are_halved(policy, monkeypatch, caplog):
     examples = [Example(id=f"e{n}", document_id="d", context="the town is north .", query="who ?") for n in range(7)]
     config = SampleConfig(n=2, max_new_tokens=4, prompts_per_batch=7)
     expected = texts(sample(policy, examples, config))
-    sizes, capacity = [], 2
+    sizes, capacity, failed = [], 2, []
 
-    def generate_within_memory(policy, prompts, *rest):
+    def prefill_within_memory(model, prompts, **options):
+        assert all(tensor() is None for tensor in failed)  # a failed batch is freed before the next attempt
         sizes.append(len(prompts))
+        batch = torch.zeros(len(prompts))
         if len(prompts) > capacity:
+            failed.append(weakref.ref(batch))
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 482.00 MiB.\nSee the manual")
-        return generation.generate(policy, prompts, *rest)
+        return prefill(model, prompts, **options)
 
-    monkeypatch.setattr(sampling, "generate", generate_within_memory)
+    monkeypatch.setattr(kv_cache, "prefill", prefill_within_memory)
     assert texts(sample(policy, examples, config)) == expected
-    assert sizes == [7, 3, 1, 2, 4, 2, 2]
+    assert (sizes, len(failed)) == ([7, 3, 1, 2, 4, 2, 2], 3)
     assert "too small for 7 prompts at once" in caplog.text
     capacity = 0
     with pytest.raises(

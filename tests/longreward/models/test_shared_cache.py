@@ -17,7 +17,7 @@ from transformers import (
 
 from longreward.models import shared_cache
 from longreward.models.kv_cache import ReplicatedCache, prefill
-from longreward.models.shared_cache import SharedCacheError, SharedPrefixCache, shared_attention, unsupported_reason
+from longreward.models.shared_cache import SharedCacheError, SharedPrefixCache, unsupported_reason
 
 SIZES = {**TINY_SIZES, "vocab_size": 60, "max_position_embeddings": 256, "pad_token_id": 0}
 EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
@@ -53,9 +53,9 @@ def test_logits_equal_those_of_replicated_caches_while_rows_leave(kind, attentio
             rows = len(kept)
         tokens = torch.randint(4, 60, (rows,), generator=generator)
         expected = replicated.next_logits(tokens)
-        with pytest.raises(SharedCacheError, match="outside of shared_attention"):
+        with pytest.raises(SharedCacheError, match="outside of its attention"):
             shared.next_logits(tokens)
-        with shared_attention(model):
+        with shared.attention():
             logits = shared.next_logits(tokens)
         assert torch.allclose(logits, expected, atol=1e-4 * float(expected.abs().max()))
     assert model.config._attn_implementation == attention
