@@ -65,8 +65,8 @@ async def score(run: StageRun) -> None:
         worker_metrics = workers.figures() if workers is not None else {}
         run.log_metrics(scorer.metrics())
         log_judge_metrics(run, judge.name, judge.metrics() | worker_metrics)
-    table = TableSample(SCORE_COLUMNS, total=len(items))
-    traces = EvenlySpacedSample[Span](total=len(items), limit=TRACES)
+    table = TableSample(SCORE_COLUMNS)
+    traces = EvenlySpacedSample[Span](limit=TRACES)
     records = report_agreement(run, traces.collect(table.collect(scored, score_row), scoring_trace))
     report = write_scored_files(OUT, records, scorer.settings, weights=params.pair.weights)
     require_scores(run, report, judge.name, shards=["score"], usable=params.pair.needs_scores)

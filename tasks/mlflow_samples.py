@@ -1,6 +1,6 @@
 """Samples of a stage's records for reading in MLflow: table rows and traces, evenly spaced, long texts truncated.
 
-sample = TableSample(PAIR_COLUMNS, total=len(outcomes))
+sample = TableSample(PAIR_COLUMNS)
 for pair in sample.collect(pairs, pair_row):
     …                                          # every pair passes, some are converted to rows
 sample.log(run.mlflow, "pairs.json")
@@ -23,28 +23,41 @@ SCORE_COLUMNS = ("id", "query", "answer", "reward", *DIMENSIONS, "not scored bec
 
 
 class EvenlySpacedSample(Generic[Row]):
-    """Convert at most `limit` of `total` items to rows."""
+    """Convert at most `limit` of any number of items to rows: the first one, and then evenly spaced ones."""
 
-    def __init__(self, *, total: int, limit: int) -> None:
-        self.total, self.limit = total, limit
-        self.rows: list[Row] = []
+    def __init__(self, *, limit: int) -> None:
+        self.limit = limit
         self.count = 0
+        self._step = 1
+        self._rows: list[Row] = []  # of every `_step`-th item; fewer than 2 * limit
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of the items so far."""
+        count = min(len(self._rows), self.limit)
+        return [self._rows[index * len(self._rows) // count] for index in range(count)]
+
+    def add(self, item: T, to_row: Callable[[T], Row]) -> None:
+        """Count an item, and convert it if it is one of the sample."""
+        if self.count % self._step == 0:
+            self._rows.append(to_row(item))
+            if len(self._rows) == 2 * self.limit:
+                del self._rows[1::2]
+                self._step *= 2
+        self.count += 1
 
     def collect(self, items: Iterable[T], to_row: Callable[[T], Row]) -> Iterator[T]:
-        """Yield the items unchanged; the first one, and then evenly spaced ones, are converted to rows."""
-        share = min(self.limit / max(self.total, 1), 1.0)
+        """Yield the items unchanged, and add them."""
         for item in items:
-            if len(self.rows) < min(int(self.count * share) + 1, self.limit):
-                self.rows.append(to_row(item))
-            self.count += 1
+            self.add(item, to_row)
             yield item
 
 
 class TableSample(EvenlySpacedSample[list[Any]]):
     """A sample that is logged as a table."""
 
-    def __init__(self, columns: Sequence[str], *, total: int, limit: int = TABLE_ROWS) -> None:
-        super().__init__(total=total, limit=limit)
+    def __init__(self, columns: Sequence[str], *, limit: int = TABLE_ROWS) -> None:
+        super().__init__(limit=limit)
         self.columns = columns
 
     def log(self, run: Run, name: str) -> None:

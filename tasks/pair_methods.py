@@ -10,25 +10,25 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from longreward.data.formats import published_id, read_examples, read_pairs, read_scored
+from longreward.data.formats import published_id, read_examples, read_pairs
 from longreward.judge import open_judge
 from longreward.pairs.exclusions import exclude_prompts, read_exclusions, require_dependency
 from longreward.pairs.methods import SIMPLE_METHODS, require_decided
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import ComparisonResult, max_calls, pairwise_pair
-from longreward.pairs.selection import make_pairs
+from longreward.pairs.selection import pair_by_scores
 from longreward.pairs.srm import srm_pair
 from longreward.pairs.tiny_reward_model import tiny_reward_model
-from longreward.records import ScoredResponse
+from longreward.records import Example, PreferencePair
 from longreward.reward.reward_model import RankedResponses, load_reward_model
-from longreward.reward.score_files import read_scoring_items
+from longreward.reward.score_files import ScoredResponses, read_scoring_items
 from longreward.tasks.score_shards import ScoringItem
 from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.stage_judge import log_judge_metrics, stage_budget
 from longreward.tasks.state import ledger_file, state_folder
 from longreward.utils.concurrency import gather
-from longreward.utils.jsonl import write_rows
+from longreward.utils.jsonl import Row, write_rows
 
 PREPARED_PAIRS = Path("data/prepared/pairs.jsonl")
 EXAMPLES = Path("data/prepared/preference.jsonl")
@@ -73,9 +73,8 @@ def _make_pairs(run: StageRun, outcomes: Iterable[Outcome], excluded: Collection
 async def _outcomes(run: StageRun, out: Path) -> Iterable[Outcome]:
     config = run.params.pair
     if config.method == "longreward":
-        files = [file for file in SCORED if file.stat().st_size]  # mostly nothing is unscored
-        scored = (_without_details(response) for file in files for response in read_scored(file))
-        return make_pairs(config, read_examples(EXAMPLES), scored)
+        scored = ScoredResponses(file for file in SCORED if file.stat().st_size)  # mostly nothing is unscored
+        return (pair_by_scores(config, example, scored.to(example.id)) for example in read_examples(EXAMPLES))
     if config.method == "given":
         return read_pairs(PREPARED_PAIRS)
     if config.method == "srm":
@@ -84,17 +83,7 @@ async def _outcomes(run: StageRun, out: Path) -> Iterable[Outcome]:
         return await _by_comparison(run, out)
     make_pair = SIMPLE_METHODS[config.method]
     items = read_scoring_items(EXAMPLES, SAMPLED)
-    responses = {example.id: sampled for example, sampled in items}
-    return (make_pair(config, example, responses.get(example.id, [])) for example in read_examples(EXAMPLES))
-
-
-def _without_details(scored: ScoredResponse) -> ScoredResponse:
-    """Return the scores without statements and evidence, which no pair depends on: most of the memory."""
-    verdicts = {
-        dimension: verdict.model_copy(update={"statements": (), "analysis": None})
-        for dimension, verdict in scored.verdicts.items()
-    }
-    return scored.model_copy(update={"verdicts": verdicts})
+    return (make_pair(config, example, items.responses_to(example.id)) for example in read_examples(EXAMPLES))
 
 
 async def _by_reward_model(run: StageRun, out: Path) -> Iterator[Outcome]:
@@ -124,10 +113,9 @@ async def _by_reward_model(run: StageRun, out: Path) -> Iterator[Outcome]:
         }
     )
     by_example = {prompt.example_id: prompt for prompt in ranked}
-    responses = {example.id: sampled for example, sampled in items}
     min_margin = config.srm.min_margin
     return (
-        srm_pair(config, example, responses.get(example.id, []), by_example.get(example.id), min_margin=min_margin)
+        srm_pair(config, example, items.responses_to(example.id), by_example.get(example.id), min_margin=min_margin)
         for example in read_examples(EXAMPLES)
     )
 
@@ -148,27 +136,28 @@ async def _by_comparison(run: StageRun, out: Path) -> Iterator[Outcome]:
                     pairwise_pair(judge, config, *item, context_tokens=context_tokens) for item in shard
                 )
 
-            results = list(
-                await run_in_shards(
-                    "pairwise", items, compare, record=ComparisonResult, folder=run.state, size=SHARD_SIZE
-                )
+            results = await run_in_shards(
+                "pairwise", items, compare, record=ComparisonResult, folder=run.state, size=SHARD_SIZE
             )
             log_judge_metrics(run, judge.name, judge.metrics())
-    comparisons = [comparison for result in results for comparison in result.comparisons]
-    write_rows(
-        out / "comparisons.jsonl",
-        (
-            {"idx": published_id(comparison.first.rpartition("-")[0]), **asdict(comparison)}
-            for comparison in comparisons
-        ),
-    )
-    counts = Counter(
-        "unreadable" if comparison.reason else "agreed" if comparison.better else "tied" for comparison in comparisons
-    )
+    counts, outcomes = Counter[str](), dict[str, Outcome]()
+
+    def comparison_rows() -> Iterator[Row]:
+        for result in results:
+            outcome = result.outcome
+            if isinstance(outcome, PreferencePair):
+                outcome = outcome.model_copy(update={"context": ""})  # documents stay on disk
+            outcomes[result.example_id] = outcome
+            for comparison in result.comparisons:
+                counts["unreadable" if comparison.reason else "agreed" if comparison.better else "tied"] += 1
+                yield {"idx": published_id(comparison.first.rpartition("-")[0]), **asdict(comparison)}
+
+    total = write_rows(out / "comparisons.jsonl", comparison_rows())
     run.log_metrics({f"pairwise/{name}": counts[name] for name in ("agreed", "tied", "unreadable")})
-    run.log_metrics({"pairwise/comparisons": len(comparisons)})
-    outcomes = {result.example_id: result.outcome for result in results}
-    return (
-        outcomes.get(example.id) or NoPair(example.id, "no responses", 0, 0, None)
-        for example in read_examples(EXAMPLES)
-    )
+    run.log_metrics({"pairwise/comparisons": total})
+
+    def outcome_of(example: Example) -> Outcome:
+        outcome = outcomes.get(example.id) or NoPair(example.id, "no responses", 0, 0, None)
+        return outcome if isinstance(outcome, NoPair) else outcome.model_copy(update={"context": example.context})
+
+    return map(outcome_of, read_examples(EXAMPLES))

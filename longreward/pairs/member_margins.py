@@ -30,16 +30,16 @@ def disagreement(pair: PreferencePair) -> float:
     return max(margins, default=0.0) - min(margins, default=0.0)
 
 
-def panel_metrics(pairs: Sequence[PreferencePair]) -> dict[str, float]:
-    """Return the mean disagreement and the numbers of disputed and of reversed pairs; empty for one judge.
+def panel_measures(pair: PreferencePair) -> dict[str, float]:
+    """Return the disagreement about a pair, and 1 or 0 for disputed and for reversed; empty for one judge.
 
     In a reversed pair, a judge prefers the rejected response.
     """
-    rated = [pair for pair in pairs if pair.member_margins]
-    if not rated:
+    if not pair.member_margins:
         return {}
     return {
-        "panel/disagreement_mean": sum(map(disagreement, rated)) / len(rated),
-        "panel/disputed": float(sum(pair.disputed for pair in rated)),
-        "panel/reversed": float(sum(min(pair.member_margins.values()) < 0 for pair in rated)),
+        "panel/rated": 1.0,
+        "panel/disagreement": disagreement(pair),
+        "panel/disputed": float(pair.disputed),
+        "panel/reversed": float(min(pair.member_margins.values()) < 0),
     }

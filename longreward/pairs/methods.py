@@ -9,7 +9,7 @@ random      two responses by seed, as a control                           simple
 given       pairs of an external data set
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Self
 
@@ -18,12 +18,12 @@ from pydantic import model_validator
 from longreward.errors import ConfigError
 from longreward.judge.budget import BudgetConfig
 from longreward.pairs.config import SelectionConfig
-from longreward.pairs.member_margins import panel_metrics
+from longreward.pairs.member_margins import panel_measures
 from longreward.pairs.outcomes import NoPair, Outcome
 from longreward.pairs.pairwise import PairwiseConfig
 from longreward.pairs.simple_methods import consensus_pair, contrast_pair, random_pair
 from longreward.pairs.srm import SrmConfig
-from longreward.records import Example, PreferencePair, Response
+from longreward.records import Example, Response
 
 PairMethod = Literal["longreward", "srm", "contrast", "pairwise", "consensus", "random", "given"]
 MakePair = Callable[[SelectionConfig, Example, Iterable[Response]], Outcome]
@@ -86,23 +86,31 @@ def require_decided(outcomes: Iterable[Outcome]) -> None:
 
 def pair_metrics(outcomes: Iterable[Outcome]) -> dict[str, float]:
     """Return counts by outcome, the mean margin, mean length (characters) and truncation of both sides, and the
-    metrics of a panel of judges.
+    metrics of a panel of judges. Holds no outcome.
     """
-    pairs: list[PreferencePair] = []
-    reasons: Counter[str] = Counter()
+    reasons, totals = Counter[str](), defaultdict[str, float](float)
     for outcome in outcomes:
-        if isinstance(outcome, PreferencePair):
-            pairs.append(outcome)
-        else:
+        if isinstance(outcome, NoPair):
             reasons[outcome.reason] += 1
+            continue
+        totals["pairs"] += 1
+        if outcome.margin is not None:
+            totals["margins"] += 1
+            totals["margin"] += outcome.margin
+        for side, response in (("chosen", outcome.chosen), ("rejected", outcome.rejected)):
+            totals[f"{side}_characters"] += len(response.text)
+            totals[f"{side}_truncated"] += response.truncated
+        for name, value in panel_measures(outcome).items():
+            totals[name] += value
+    pairs, rated = totals["pairs"], totals["panel/rated"]
     metrics = {f"without_pair/{reason.replace(' ', '_')}": float(count) for reason, count in sorted(reasons.items())}
-    metrics |= {"pairs": float(len(pairs)), "without_pair": float(reasons.total())}
-    if margins := [margin for pair in pairs if (margin := pair.margin) is not None]:
-        metrics["margin_mean"] = sum(margins) / len(margins)
-    metrics |= panel_metrics(pairs)
+    metrics |= {"pairs": pairs, "without_pair": float(reasons.total())}
+    if totals["margins"]:
+        metrics["margin_mean"] = totals["margin"] / totals["margins"]
+    if rated:
+        metrics["panel/disagreement_mean"] = totals["panel/disagreement"] / rated
+        metrics |= {name: totals[name] for name in ("panel/disputed", "panel/reversed")}
     if pairs:
-        metrics["chosen_characters_mean"] = sum(len(pair.chosen.text) for pair in pairs) / len(pairs)
-        metrics["rejected_characters_mean"] = sum(len(pair.rejected.text) for pair in pairs) / len(pairs)
-        metrics["chosen_truncated"] = float(sum(pair.chosen.truncated for pair in pairs))
-        metrics["rejected_truncated"] = float(sum(pair.rejected.truncated for pair in pairs))
+        metrics |= {f"{side}_characters_mean": totals[f"{side}_characters"] / pairs for side in ("chosen", "rejected")}
+        metrics |= {name: totals[name] for name in ("chosen_truncated", "rejected_truncated")}
     return metrics

@@ -22,7 +22,7 @@ from longreward.records import Bounds, Example, Response, ScoredResponse
 def make_pairs(
     config: SelectionConfig, examples: Iterable[Example], scored: Iterable[ScoredResponse]
 ) -> Iterator[Outcome]:
-    """Yield one outcome per example; the scored responses are held in memory, the documents are not."""
+    """Yield one outcome per example; the scored responses are held in memory."""
     by_example: dict[str, list[ScoredResponse]] = {}
     for response in scored:
         by_example.setdefault(response.response.example_id, []).append(response)

@@ -6,13 +6,19 @@ sft.jsonl + sampled_responses.jsonl  ->  scored_responses.jsonl               re
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-from longreward.data.formats import example_from_row, extraction_to_row, response_from_row, scored_to_row
+from longreward.data.formats import (
+    example_from_row,
+    extraction_to_row,
+    response_from_row,
+    scored_from_row,
+    scored_to_row,
+)
 from longreward.errors import ConfigError, DataError, NothingScored
 from longreward.judge import Judge
 from longreward.records import (
@@ -200,10 +206,12 @@ class ScoringItems(Sequence[ExampleWithResponses]):
         examples: IndexedJsonl[Example],
         responses: IndexedJsonl[Response],
         offsets: "Sequence[tuple[int, array[int]]]",
+        by_example: "Mapping[str, array[int]]",
     ) -> None:
         self._examples = examples
         self._responses = responses
         self._offsets = offsets  # of each example and of its responses
+        self._by_example = by_example  # offsets of the responses to each example
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -214,9 +222,34 @@ class ScoringItems(Sequence[ExampleWithResponses]):
     def __getitem__(self, index: slice) -> "ScoringItems": ...
     def __getitem__(self, index: int | slice) -> "ExampleWithResponses | ScoringItems":
         if isinstance(index, slice):
-            return ScoringItems(self._examples, self._responses, self._offsets[index])
+            return ScoringItems(self._examples, self._responses, self._offsets[index], self._by_example)
         example_offset, response_offsets = self._offsets[index]
         return self._examples[example_offset], [self._responses[offset] for offset in response_offsets]
+
+    def responses_to(self, example_id: str) -> list[Response]:
+        """Return the responses to an example, in the order of their file; none if it has none."""
+        return [self._responses[offset] for offset in self._by_example.get(example_id, ())]
+
+
+class ScoredResponses:
+    """Scored responses, read from their files on access; only line offsets are in memory."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        """Find the responses to each example. Raises DataError for a missing or empty file and a malformed response."""
+        self._files = [IndexedJsonl(file, scored_from_row) for file in files]
+        self._by_example: list[dict[str, array[int]]] = [{} for _ in self._files]
+        for file, by_example in zip(self._files, self._by_example, strict=True):
+            # Verdicts, which are most of the work, are parsed on access.
+            for offset, response in file.scan_as(response_from_row):
+                by_example.setdefault(response.example_id, array("q")).append(offset)
+
+    def to(self, example_id: str) -> list[ScoredResponse]:
+        """Return the scored responses to an example, in the order of the files. Raises DataError for a bad row."""
+        return [
+            file[offset]
+            for file, by_example in zip(self._files, self._by_example, strict=True)
+            for offset in by_example.get(example_id, ())
+        ]
 
 
 def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
@@ -256,7 +289,7 @@ def read_scoring_items(data: Path, responses: Path) -> ScoringItems:
         raise DataError(
             f"{responses} has responses to {pluralize(len(missing), 'example')} not in {data}, such as {min(missing)!r}"
         )
-    return ScoringItems(example_file, response_file, offsets)
+    return ScoringItems(example_file, response_file, offsets, offsets_by_example)
 
 
 def _query_mismatch(responses: Path, response: Response, data: Path) -> DataError:

@@ -46,7 +46,7 @@ from longreward.models.policy import Policy, load_policy
 from longreward.models.sampling import SampleConfig, sample
 from longreward.pairs.methods import SIMPLE_METHODS, pair_metrics
 from longreward.pairs.outcomes import Outcome, sampling_order
-from longreward.pairs.selection import pair_by_scores, select_by_reward
+from longreward.pairs.selection import make_pairs, select_by_reward
 from longreward.params import Params
 from longreward.records import Example, PreferencePair, Response, Role, ScoredResponse
 from longreward.reward import Scorer, score_examples
@@ -171,10 +171,7 @@ class SeedRun:
         if arm.name == GOLD:
             return [self._gold_pair(params, *item) for item in sampled]
         if config.method == "longreward":
-            scored: dict[str, list[ScoredResponse]] = {}
-            for scored_response in self.scored(sampled):
-                scored.setdefault(scored_response.response.example_id, []).append(scored_response)
-            return [pair_by_scores(config, example, scored.get(example.id, [])) for example, _ in sampled]
+            return list(make_pairs(config, (example for example, _ in sampled), self.scored(sampled)))
         if (make_pair := SIMPLE_METHODS.get(config.method)) is None:
             raise ConfigError(f"the arm {arm.name} has pair.method {config.method}: use `longreward study` for it")
         return [make_pair(config, *item) for item in sampled]

@@ -21,6 +21,7 @@ from longreward.errors import DataError, StateError
 
 Row = dict[str, Any]
 T = TypeVar("T")
+R = TypeVar("R")
 
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 MIB = 2**20
@@ -214,20 +215,31 @@ class IndexedJsonl(Generic[T]):
 
     def scan(self) -> Iterator[tuple[int, T]]:
         """Yield each record with its offset, in order; raises DataError at the first bad one, with its line."""
-        records = read_records(self._path, self._convert)
+        return self.scan_as(self._convert)
+
+    def scan_as(self, convert: Callable[[Row], R]) -> Iterator[tuple[int, R]]:
+        """Yield what `convert` returns of each row with its offset, as `scan`."""
+        records = read_records(self._path, convert)
         first = next(records)  # raises for a missing or empty file before it is opened for the offsets
         offsets = self._offsets()
         yield next(offsets), first
         yield from zip(offsets, records, strict=True)
 
     def __getitem__(self, offset: int) -> T:
-        """Return the record at an offset that `scan` yielded; raises DataError if the file has changed since."""
+        """Return the record at an offset that `scan` yielded; raises DataError if it is bad, or has changed since."""
         if self._file is None:
             self._file = self._open_seekable()
         self._file.seek(offset)
         try:
             line = self._file.readline().decode("utf-8" if offset else "utf-8-sig")
             return self._convert(json.loads(line))
+        except (RowError, ValidationError) as error:  # rows that `scan` converted in another way
+            number = 1
+            self._file.seek(0)
+            while self._file.tell() < offset:
+                self._file.readline()
+                number += 1
+            raise DataError(f"{self._path}, line {number}: {error_reason(error)}") from None
         except ValueError as error:
             raise DataError(f"{self._path} was changed while it was read; start again") from error
 

@@ -88,21 +88,24 @@ def test_scoring_trace_spans(store: None) -> None:
 
 
 def test_trace_sample_limited() -> None:
-    spaced = EvenlySpacedSample[Span](total=90, limit=3)
+    spaced = EvenlySpacedSample[Span](limit=3)
     assert len(list(spaced.collect([SCORED] * 90, scoring_trace))) == 90
     assert len(spaced.rows) == 3
 
 
-@pytest.mark.parametrize(("count", "rows"), [(3, [0, 1, 2]), (8, [0, 2, 4, 6]), (0, [])])
+@pytest.mark.parametrize(
+    ("count", "rows"),
+    [(3, [0, 1, 2]), (7, [0, 1, 3, 5]), (8, [0, 2, 4, 6]), (13, [0, 2, 6, 10]), (100, [0, 16, 48, 80]), (0, [])],
+)
 def test_sample_is_evenly_spaced(count: int, rows: list[int]) -> None:
-    sample = TableSample(("number",), total=count, limit=4)
+    sample = TableSample(("number",), limit=4)
     assert list(sample.collect(range(count), lambda number: [number])) == list(range(count))
     assert sample.rows == [[number] for number in rows]
     assert sample.count == count
 
 
 def test_table_sample_log(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = TableSample(("id", "query"), total=2, limit=1)
+    sample = TableSample(("id", "query"), limit=1)
     list(sample.collect(["a", "b"], lambda name: [name, "why?"]))
     with parent_run("tables", {}) as parent:
         monkeypatch.setenv(PARENT, parent)

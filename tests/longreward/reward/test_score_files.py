@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from longreward.data.formats import write_examples, write_responses
+from longreward.data.formats import write_examples, write_responses, write_scored
 from longreward.errors import DataError
-from longreward.records import Example, Response
-from longreward.reward.score_files import read_scoring_items
+from longreward.records import DIMENSIONS, Example, Response, ScoredResponse, Verdict
+from longreward.reward.score_files import ScoredResponses, read_scoring_items
 
 
 def example(name: str, context: str = "Keld, 1905. 鹭") -> Example:
@@ -43,6 +43,31 @@ def test_items_have_responses_in_order(tmp_path: Path, suffix: str) -> None:
     ]
     assert [e.id for e, _ in items[1:]] == ["3"]
     assert items[-1][0].id == "3"
+    assert [response.text for response in items.responses_to("3")] == ["c", "d"]
+    assert items.responses_to("2") == []
+
+
+def test_scored_responses_read_by_example(tmp_path: Path) -> None:
+    def scored(name: str, score: float) -> ScoredResponse:
+        return ScoredResponse(response=answer(name, "a"), verdicts={d: Verdict(score=score) for d in DIMENSIONS})
+
+    complete, unscored = tmp_path / "complete.jsonl", tmp_path / "unscored.jsonl"
+    first = [scored("2-0", 1), scored("1-1", 2), scored("2-2", 3)]
+    write_scored(complete, first)
+    write_scored(unscored, [scored("2-1", 4)])
+    responses = ScoredResponses([complete, unscored])
+    assert responses.to("2") == [first[0], first[2], scored("2-1", 4)]
+    assert responses.to("1") == [first[1]]
+    assert responses.to("3") == []
+    # A bad verdict is found when it is read, a bad response at once.
+    lines = complete.read_text(encoding="utf-8").splitlines(keepends=True)
+    complete.write_text("".join([lines[0], "\n", lines[1].replace('"completeness": 2', '"completeness": 11')]))
+    responses = ScoredResponses([complete])
+    with pytest.raises(DataError, match=r"complete.jsonl, line 3: score: .* less than or equal to 10"):
+        responses.to("1")
+    complete.write_text(lines[0] + lines[1].replace('"1-1"', '"1"'), encoding="utf-8")
+    with pytest.raises(DataError, match=r"complete.jsonl, line 2: idx '1' is not of the form"):
+        ScoredResponses([complete])
 
 
 def test_inconsistent_files_rejected(tmp_path: Path) -> None:
