@@ -46,7 +46,8 @@ TEXTS = (
     "The mill burned down in 1866.",
 )
 RESPONSES = [Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=text) for n, text in enumerate(TEXTS)]
-ENGLISH = [template for (_, language), template in load_prompts().templates.items() if language == "en"]
+PROMPTS = load_prompts(statements_per_call=2)
+ENGLISH = [template for (_, language), template in PROMPTS.templates.items() if language == "en"]
 
 
 def scripted(ratings: Mapping[str, float], supports: Mapping[str, str]) -> Reply:
@@ -152,6 +153,26 @@ def test_ratings_are_reduced_and_support_is_the_majority(servers: dict[str, Serv
 def test_of_two_judges_the_lower_level_of_support_counts(servers: dict[str, Server]) -> None:
     scored = score(panel(servers, "strict", "odd"))
     assert scored.responses[1].verdicts["faithfulness"].statements[0].support == 0.0
+
+
+def test_each_judge_verifies_several_statements_with_one_request(serve_chat: Any) -> None:
+    def with_lists(name: str, levels: str) -> Reply:
+        return lambda template, slots: levels if template == "support_list" else JUDGES[name](template, slots)
+
+    with (
+        served(serve_chat, "mild", with_lists("mild", "1. [[Fully supported]]\n2. [[No support]]")) as mild,
+        served(serve_chat, "strict", with_lists("strict", "1. [[No support]]")) as strict,
+    ):
+        judge = panel({"mild": mild, "strict": strict}, "mild", "strict")
+        scored = score(judge, CONFIG.model_copy(update={"statements_per_call": 2}))
+    verdict = scored.responses[1].verdicts["faithfulness"]
+    # The strict judge skips the second statement, so both rate it alone; the other one has its level in the list.
+    assert [(statement.votes, statement.support) for statement in verdict.statements] == [
+        ({"mild": 1.0, "strict": 0.0}, 0.0),
+        ({"mild": 1.0, "strict": 1.0}, 1.0),
+    ]
+    assert [(member.score, member.calls) for member in verdict.members] == [(10, 3), (5, 2)]
+    assert mild.templates["support_list"] == strict.templates["support_list"] == 1
 
 
 def test_first_judge_alone_lists_statements_and_extracts(servers: dict[str, Server]) -> None:
