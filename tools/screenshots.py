@@ -27,7 +27,9 @@ from playwright.sync_api import Page, ViewportSize, expect, sync_playwright
 SIZE = ViewportSize(width=1280, height=760)
 WAIT_MS = 120_000  # both interfaces load megabytes of JavaScript, on a busy machine slowly
 SETTLE_MS = 3_000  # charts are drawn with an animation after their data has arrived
+GRAPH_MS = 10_000  # Prefect draws its graph on a canvas, of which the DOM shows nothing
 EXPERIMENT = "longreward"
+TRAINING_MENU = "workflowType=machine_learning"  # MLflow shows the menu of GenAI otherwise
 LONGREWARD = str(Path(sys.executable).with_name("longreward"))
 # MLflow 3.17 opens the panel of its assistant at the first visit; it remembers that it has been closed.
 NO_ASSISTANT = """
@@ -73,57 +75,41 @@ def wait_for(address: str) -> None:
         client.get(f"{address}/health")
 
 
-def pipeline_runs(servers: Servers) -> list[Run]:
-    """Return the finished pipeline runs, newest first: those with no parent."""
+def evaluated_runs(servers: Servers) -> list[Run]:
+    """Return the finished pipeline runs with an evaluation, newest first."""
     client = MlflowClient(tracking_uri=servers.mlflow)
     experiment = client.get_experiment_by_name(EXPERIMENT)
     runs = client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'", max_results=1000)
-    return [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    pipelines = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    return [run for run in pipelines if "evaluate/champion" in run.data.metrics]
 
 
-def prefect_run_id(servers: Servers) -> str:
-    """Return the id of the newest completed run of the pipeline."""
-    query = {
-        "flows": {"name": {"any_": ["pipeline"]}},
-        "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
-        "sort": "START_TIME_DESC",
-        "limit": 1,
-    }
-    user, _, password = servers.login.partition(":")
-    reply = httpx.post(f"{servers.prefect}/api/flow_runs/filter", json=query, auth=(user, password))
-    reply.raise_for_status()
-    return str(reply.json()[0]["id"])
-
-
-def prefect_pictures(page: Page, servers: Servers, out: Path) -> None:
-    """Log in; show a pipeline run with its stages, and the form that triggers one."""
+def prefect_picture(page: Page, servers: Servers, run: Run, out: Path) -> None:
+    """Log in, and show a pipeline run with its stages."""
     page.goto(servers.prefect)
     page.get_by_placeholder("admin:pass").fill(servers.login)
     page.get_by_role("button", name="Login").click()
     page.wait_for_url("**/dashboard**")
-    page.goto(f"{servers.prefect}/v2/runs/flow-run/{prefect_run_id(servers)}?tab=Artifacts")
+    page.goto(f"{servers.prefect}/v2/runs/flow-run/{run.data.tags['prefect.flow_run']}?tab=Artifacts")
     expect(page.get_by_text("Completed").first).to_be_visible()
     expect(page.get_by_text("result", exact=True).first).to_be_visible()
+    page.wait_for_timeout(GRAPH_MS)
     save(page, out / "prefect.png")
 
 
-def mlflow_pictures(page: Page, servers: Servers, out: Path) -> None:
-    """Show the description of a pipeline run, and the evaluations of the two newest runs side by side."""
-    runs = pipeline_runs(servers)
-    if len(runs) < 2:
-        raise SystemExit("the comparison needs two finished pipeline runs")
+def mlflow_pictures(page: Page, servers: Servers, runs: list[Run], out: Path) -> None:
+    """Show the description of the newest pipeline run, and the two newest runs side by side."""
     experiment = runs[0].info.experiment_id
     page.add_init_script(NO_ASSISTANT)
-    page.goto(f"{servers.mlflow}/#/experiments/{experiment}?workflowType=machine_learning")
-    expect(page.get_by_text(runs[0].info.run_name).first).to_be_visible()
-    page.goto(f"{servers.mlflow}/#/experiments/{experiment}/runs/{runs[0].info.run_id}")
+    page.goto(f"{servers.mlflow}/#/experiments/{experiment}/runs/{runs[0].info.run_id}?{TRAINING_MENU}")
     expect(page.get_by_text("About this run").first).to_be_visible()
     save(page, out / "mlflow-run.png")
     ids = ",".join(f'"{run.info.run_id}"' for run in runs[:2])
-    page.goto(f'{servers.mlflow}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]')
+    page.goto(f'{servers.mlflow}/#/compare-runs?runs=[{ids}]&experiments=["{experiment}"]&{TRAINING_MENU}')
     expect(page.get_by_text("Comparing 2 Runs").first).to_be_visible()
     page.get_by_role("button", name="Visualizations").click()
-    page.get_by_role("switch").first.click()  # "Show diff only" of the parameters
+    for switch in page.get_by_role("switch").all()[:2]:  # "Show diff only" of the parameters and of the metrics
+        switch.click()
     page.get_by_role("button", name="Run details").evaluate("heading => heading.scrollIntoView()")
     save(page, out / "mlflow-comparison.png")
 
@@ -151,10 +137,13 @@ def review_picture(page: Page, servers: Servers, project: Path, out: Path) -> No
 
 
 def label_picture(page: Page, project: Path, out: Path) -> None:
-    """Show the first item of the page on which people label without MLflow."""
+    """Show a preference on the page on which people label without MLflow."""
     file = (project / ".longreward" / "screenshot.html").resolve()
     subprocess.run([LONGREWARD, "review", "page", "--out", str(file)], cwd=project, check=True)
     page.goto(file.as_uri())
+    headings = [page.get_by_role("heading", name=name, exact=True) for name in ("Response A", "Document")]
+    while not all(heading.is_visible() for heading in headings):
+        page.get_by_role("button", name="Next", exact=True).click()
     save(page, out / "label-page.png")
     file.unlink()
 
@@ -176,11 +165,14 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     with serve(options.project) as servers, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=options.browser)
+        runs = evaluated_runs(servers)
+        if len(runs) < 2:
+            raise SystemExit("the comparison needs two finished pipeline runs with an evaluation")
         page = browser.new_page(viewport=SIZE, color_scheme="light")
         page.set_default_timeout(WAIT_MS)
         expect.set_options(timeout=WAIT_MS)
-        prefect_pictures(page, servers, options.out)
-        mlflow_pictures(page, servers, options.out)
+        prefect_picture(page, servers, runs[-1], options.out)  # the first run, for which no stage was up to date
+        mlflow_pictures(page, servers, runs, options.out)
         review_picture(page, servers, options.project, options.out)
         label_picture(page, options.project, options.out)
         evidence_picture(page, options.project, options.out)
