@@ -193,16 +193,14 @@ def response_preview(item: ReviewItem) -> str:
         sections = [("Statement", item.statement or "")]
         sections += [(f"Evidence {number}", chunk.text) for number, chunk in enumerate(item.evidence, 1)]
         sections.append(("The whole response", item.responses[0]))
-        title = f"Support: {SUPPORT_QUESTION[0].lower()}{SUPPORT_QUESTION[1:]}"
     else:
-        title = f"{'Preference' if item.kind == 'preference' else 'Score'}: {item.aspect}"
         names = ("Response A", "Response B") if item.kind == "preference" else ("Response",)
         sections = list(zip(names, item.responses, strict=True))
         if item.shows_document:
             sections.append(("Document", item.context))
-    definition = "" if item.kind == "support" else f"*{DEFINITIONS[item.aspect]}*\n\n"
-    texts = [f"#### {name}\n\n{escape_markdown(text)}" for name, text in sections]
-    return f"### {title}\n\n{definition}" + "\n\n".join(texts)
+    # The list of a queue shows the first words, so no heading repeats the question, which stands next to the item.
+    heading = [] if item.kind == "support" else [f"### {item.aspect.capitalize()}", f"*{DEFINITIONS[item.aspect]}*"]
+    return "\n\n".join([*heading, *(f"#### {name}\n\n{escape_markdown(text)}" for name, text in sections)])
 
 
 def escape_markdown(text: str) -> str:

@@ -183,9 +183,10 @@ def test_traces_are_readable_and_blind() -> None:
         assert trace.data.spans[0].inputs["document"] == DOCUMENT
     support = own["support-1", ""].info
     assert support.request_preview == "Who founded Keld?"
-    assert "#### Statement\n\nAnn Lee founded Keld\\." in support.response_preview
+    assert support.response_preview.startswith("#### Statement\n\nAnn Lee founded Keld\\.")
     assert "#### Evidence 1\n\nKeld was founded in 1905 by Ann Lee\\." in support.response_preview
     preference = own["preference-1", ""].info.response_preview
+    assert preference.startswith("### Overall\n\n*")
     assert preference.index("Response A") < preference.index("Response B") < preference.index("Document")
     # A database without limits on texts takes more than MLflow's 1,000 characters.
     assert 9_000 < len(preference) <= LONG_PREVIEW
