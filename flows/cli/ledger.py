@@ -134,25 +134,16 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _print_table(rows: "Sequence[StatsRow]") -> None:
-    """Print a table with texts on the left and numbers on the right; `first` and `last` are times in UTC."""
+    """Print a table; `first` and `last` are times in UTC."""
     from datetime import UTC, datetime
 
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from longreward.utils.markdown import markdown_table
+    from longreward.utils.markdown_text import print_markdown
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, int) else "left", no_wrap=True)
-    for row in rows:
-        cells = []
-        for name, value in row.items():
-            if name in ("first", "last"):
-                cells.append(datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M"))
-            else:
-                cells.append(value if isinstance(value, str) else f"{value:,}")
-        table.add_row(*cells)
-    console = Console(width=200)  # a narrower table would truncate names
-    with console.capture() as output:  # printed with print(), so that a closed pipe raises BrokenPipeError
-        console.print(table)
-    print(output.get(), end="")
+    def format_cell(name: str, value: str | int | float) -> str:
+        if name in ("first", "last"):
+            return datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M")
+        return value if isinstance(value, str) else f"{value:,}"
+
+    cells = [[format_cell(name, value) for name, value in row.items()] for row in rows]
+    print_markdown("\n".join(["", *markdown_table(list(rows[0]), cells), ""]))

@@ -1,9 +1,11 @@
 """`longreward preflight`: lengths and memory of a training, from settings, data and the model's config."""
 
 import argparse
+import textwrap
 from pathlib import Path
 
 from longreward.flows.cli.options import add_settings_arguments, load_settings
+from longreward.utils.console import output_width
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -51,6 +53,7 @@ def _preflight(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(estimate.metrics(), indent=1))
     else:
-        print("\n".join([*estimate.data_lines(), *estimate.memory_lines()]))
+        for line in (*estimate.data_lines(), *estimate.memory_lines()):
+            print(textwrap.fill(line, output_width(), subsequent_indent="  ", break_on_hyphens=False))
     check_fits(estimate.shape, estimate.memory, estimate.device)
     return 0

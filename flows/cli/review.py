@@ -187,9 +187,9 @@ def _collect(options: argparse.Namespace) -> int:
     collected = collect_labels(labels, options.reviewer)
     _write_labels(options.labels, labels, labels.with_labels(collected.labels))
     if collected.unlabelled:
-        print(f"  {collected.unlabelled} items in the queues have no label yet")
+        print(f"  {pluralize(collected.unlabelled, 'item')} of the queues without a label")
     if collected.unknown:
-        print(f"  {collected.unknown} items in the queues are not in {options.labels}: they belong to another sample")
+        print(f"  {pluralize(collected.unknown, 'item')} of the queues not in {options.labels}: from another sample")
     for sentence in collected.invalid:
         print(f"  not used: {sentence}")
     if options.show_verdicts:

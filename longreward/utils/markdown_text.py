@@ -61,11 +61,13 @@ def _render_table(rows: Sequence[str], *, width: int, color: bool) -> Iterator[s
         return
     for row in body:
         named = [f"{name} {cell}".strip() for name, cell in zip(header[1:], row[1:], strict=True) if cell]
-        # A value stays in one piece: its spaces are replaced while the line is wrapped.
-        values = GAP.join(value.replace(" ", "\0") for value in named)
+        # A value that fits a line stays in one piece: its spaces are replaced while the line is wrapped.
+        pieces = (value.replace(" ", "\0") if len(value) <= width - len(GAP) else value for value in named)
+        wrapper = textwrap.TextWrapper(
+            width, initial_indent=GAP, subsequent_indent=GAP, break_long_words=False, break_on_hyphens=False
+        )
         yield from textwrap.wrap(row[0], width) or [""]
-        for line in textwrap.wrap(values, width, initial_indent=GAP, subsequent_indent=GAP, break_on_hyphens=False):
-            yield line.replace("\0", " ")
+        yield from (line.replace("\0", " ") for line in wrapper.wrap(GAP.join(pieces)))
 
 
 def _split_cells(row: str) -> list[str]:

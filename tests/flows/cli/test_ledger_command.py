@@ -44,7 +44,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_stats_count_by_judge_and_template(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "stats"]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    lines = [line.replace("|", " ").split() for line in capsys.readouterr().out.splitlines()]
     day = ["2023-11-14", "22:13"]
     assert ["glm-4", "helpfulness", "1", "2", "0", "2", "0", "2,000", "40", "200", *day, *day] in lines
     assert ["glm-4", "support", "1", "1", "1", "0", "0", "1,000", "20", "100", *day, *day] in lines

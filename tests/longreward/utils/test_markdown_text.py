@@ -47,6 +47,15 @@ def test_narrow_table_is_written_row_by_row() -> None:
     ]
 
 
+def test_value_longer_than_line_breaks_between_words() -> None:
+    table = markdown_table(("", "pipeline-20261127"), [("git commit", "18e83a36c14551b0f9286b38dafa47e124240505")])
+    assert render_text("\n".join(table), width=44).splitlines() == [
+        "git commit",
+        "  pipeline-20261127",
+        "  18e83a36c14551b0f9286b38dafa47e124240505",
+    ]
+
+
 @pytest.mark.parametrize("width", [40, 60, 100])
 def test_no_value_is_lost_and_no_line_is_too_long(width: int) -> None:
     text = render_text(PAGE, width=width)
