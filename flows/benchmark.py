@@ -51,9 +51,11 @@ async def benchmark(run: StageRun) -> None:
 def find_training_overlap(benchmarks: Sequence[Benchmark[Any]]) -> dict[str, list[CaseOverlap]]:
     """Return the overlap of each benchmark's cases with the examples that the models were trained on."""
     # All benchmarks at once, because reading and hashing the examples takes most of the time.
-    cases = {
-        f"{benchmark.name}/{case.id}": benchmark.case_text(case) for benchmark in benchmarks for case in benchmark.cases
-    }
+    cases = (
+        (f"{benchmark.name}/{case.id}", benchmark.case_text(case))
+        for benchmark in benchmarks
+        for case in benchmark.cases
+    )
     texts = (
         (example.id, "\n".join(filter(None, (example.context, example.query, example.answer))))
         for file in TRAINING

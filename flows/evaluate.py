@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from longreward.data.formats import read_examples, write_chunk_info
+from longreward.data.formats import example_from_row, scored_to_row, write_chunk_info
+from longreward.evaluation.example_metrics import prompt_hash
 from longreward.evaluation.measures import AnswerMeasures, load_gold_measures, measure_answers
 from longreward.evaluation.report import summarize
 from longreward.evaluation.short_instructions import (
@@ -12,10 +13,9 @@ from longreward.evaluation.short_instructions import (
     short_answer_rows,
 )
 from longreward.judge import open_judge
-from longreward.records import Extraction
 from longreward.reward import Scorer
 from longreward.reward.score_files import ScoreReport
-from longreward.tasks.evaluation_records import MODELS, ScoredAnswer, log_evaluation, write_evaluation
+from longreward.tasks.evaluation_records import MODELS, log_evaluation, write_evaluation
 from longreward.tasks.evaluation_shards import answer_as_model, score_answers
 from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.model_card import model_card, write_card
@@ -25,8 +25,8 @@ from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.stage_judge import evaluation_forecast, forecast_budget, log_judge_metrics
 from longreward.tasks.state import ledger_file
 from longreward.tasks.tracking.prompt_registry import log_judge_prompts
-from longreward.utils.jsonl import write_rows
-from longreward.utils.language import detect_language
+from longreward.utils.jsonl import RecordsOnDisk, open_atomic, to_line, write_rows
+from longreward.utils.language import Language, detect_language
 
 HELDOUT, OUT = Path("data/prepared/heldout.jsonl"), Path("data/evaluation")
 
@@ -36,15 +36,17 @@ async def evaluate(run: StageRun) -> None:
     """Compare the SFT model with the trained one, on documents that neither has seen."""
     config = run.params.evaluate
     server = await comparison_server(run.params.server)
-    examples = {example.id: example for example in read_examples(HELDOUT)}
-    heldout = list(examples.values())
+    heldout = RecordsOnDisk(HELDOUT, example_from_row)
+    documents, prompts, languages = dict[str, str](), dict[str, str](), set[Language]()
+    for example in heldout:
+        documents[example.id], prompts[example.id] = example.document_id, prompt_hash(example)
+        languages.add(detect_language(example.query))
     run.mlflow.log_dataset("heldout", HELDOUT, "evaluation")
     gold = load_gold_measures(Path(config.gold)) if config.gold else None
     short = load_short_instructions(config.short)
     measures: list[AnswerMeasures] = []
     short_measures: list[AnswerMeasures] = []
-    scored: list[ScoredAnswer] = []
-    extractions: dict[str, Extraction] = {}
+    report = ScoreReport()
     async with (
         forecast_budget(run, config.budget, lambda: evaluation_forecast(run), assumed=True) as budget,
         open_judge(run.params.judge, ledger=ledger_file(), budget=budget) as judge,
@@ -52,37 +54,40 @@ async def evaluate(run: StageRun) -> None:
         Scorer(run.params.score.model_copy(update={"strategy": "full"}), ledger=ledger_file()) as scorer,
     ):
         run.mlflow.set_tags({"judge": judge.name})
-        log_judge_prompts(run.mlflow, scorer.prompts, {detect_language(example.query) for example in heldout})
-        for role in MODELS:
-            answers, short_answers = await answer_as_model(run, server, role, heldout, short.examples if short else ())
-            if short is not None:
-                short_measures += measure_short(short, role, short_answers)
-            for decoding, responses in answers.items():
-                judged = await score_answers(run, judge, scorer, f"{role}-{decoding.name}", heldout, responses)
-                extractions |= {example.extraction.example_id: example.extraction for example in judged}
-                verdicts = [response for example in judged for response in example.responses]
-                scored += [(role, decoding, response) for response in verdicts]
-                measures += measure_answers(role, decoding, examples, verdicts, gold)
+        log_judge_prompts(run.mlflow, scorer.prompts, languages)
+        with open_atomic(OUT / "verdicts.jsonl") as verdicts:
+            for role in MODELS:
+                answers, short_answers = await answer_as_model(
+                    run, server, role, heldout, short.examples if short else ()
+                )
+                if short is not None:
+                    short_measures += measure_short(short, role, short_answers)
+                for decoding, groups in answers.items():
+                    judged = await score_answers(run, judge, scorer, f"{role}-{decoding.name}", heldout, groups)
+                    for scored in judged:
+                        for answer in scored.responses:
+                            row = {"model": role, "decoding": decoding.name, **scored_to_row(answer)}
+                            verdicts.write(to_line(row))
+                            report.add_response(answer)
+                        measures += measure_answers(role, decoding, documents, scored.responses, gold)
+        # Extracts depend on the prompt alone, so those of the last decoding are those of all.
+        write_chunk_info(OUT / "chunk_info.jsonl", (scored.extraction for scored in judged))
         run.log_metrics(scorer.metrics())
         log_judge_metrics(run, judge.name, judge.metrics())
     if short is not None:
         write_rows(OUT / "short.jsonl", short_answer_rows(short, short_measures))
         run.log_metrics(short_accuracy_by_kind(short, short_measures))
         measures += short_measures
-        examples |= {example.id: example for example in short.examples}
+        prompts |= {example.id: prompt_hash(example) for example in short.examples}
     evaluation = summarize(config, measures)
-    write_evaluation(OUT, evaluation, measures, scored)
-    write_chunk_info(OUT / "chunk_info.jsonl", extractions.values())
+    write_evaluation(OUT, evaluation, measures)
     run.log.info(evaluation.sentence)
     run.log_metrics(evaluation.headline())
     card = model_card(run.params, evaluation=evaluation, judge=judge.name)
     write_card(OUT / "model_card.md", card)
-    run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, examples, card=card))
+    run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, prompts, card=card))
     log_stage_page(run, ["evaluate"])
     # Last, so that the measures that need no judge are kept if the judge's replies are unusable.
-    report = ScoreReport()
-    for _, _, response in scored:
-        report.add_response(response)
     require_scores(run, report, judge.name, shards=MODELS)
 
 

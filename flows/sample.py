@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from longreward.data.formats import read_examples, read_responses, write_responses
+from longreward.data.formats import example_from_row, read_responses, write_responses
 from longreward.tasks.sample_shards import sample_in_shards
 from longreward.tasks.stage import StageRun, main, stage
 from longreward.tasks.state import ledger_file
 from longreward.tasks.workers import open_workers
 from longreward.tasks.workers.cluster import open_worker_policy
+from longreward.utils.jsonl import RecordsOnDisk
 
 PREPARED = Path("data/prepared")
 OUT = Path("data/sampled/sampled_responses.jsonl")
@@ -25,7 +26,7 @@ async def sample(run: StageRun) -> None:
     if run.params.prepare.responses:
         run.log_metrics({"responses": write_responses(OUT, read_responses(PREPARED / "responses.jsonl"))})
         return
-    examples = list(read_examples(PREPARED / "preference.jsonl"))
+    examples = RecordsOnDisk(PREPARED / "preference.jsonl", example_from_row)
     async with (
         open_workers(run.params, state=run.state, ledger=ledger_file()) as workers,
         open_worker_policy(workers, run.params.policy, run.params.server, "models/sft", logs=run.state) as policy,

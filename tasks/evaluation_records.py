@@ -6,13 +6,12 @@ from pathlib import Path
 
 from longreward.benchmarks.report import BenchmarkReport
 from longreward.benchmarks.report import markdown as benchmark_markdown
-from longreward.data.formats import scored_to_row
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.example_metrics import answers_table, measures_table
-from longreward.evaluation.measures import AnswerMeasures, Decoding
+from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.plots import figures, plot_points
 from longreward.evaluation.report import Evaluation, markdown
-from longreward.records import Example, Role, ScoredResponse
+from longreward.records import Role
 from longreward.tasks.champion_event import emit_champion_changed
 from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.mlflow_comparison import beats_champion
@@ -29,16 +28,10 @@ from longreward.utils.jsonl import open_atomic, write_rows
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
 
-ScoredAnswer = tuple[Role, Decoding, ScoredResponse]
 
-
-def write_evaluation(
-    out: Path, evaluation: Evaluation, measures: Sequence[AnswerMeasures], scored: Iterable[ScoredAnswer]
-) -> None:
-    """Write answers, verdicts, table and report to the folder `out`, and the points of the plots to plots/."""
+def write_evaluation(out: Path, evaluation: Evaluation, measures: Iterable[AnswerMeasures]) -> None:
+    """Write answers, table and report to the folder `out`, and the points of the plots to plots/."""
     write_rows(out / "answers.jsonl", (answer.row() for answer in measures))
-    rows = ({"model": role, "decoding": decoding.name, **scored_to_row(one)} for role, decoding, one in scored)
-    write_rows(out / "verdicts.jsonl", rows)
     with open_atomic(out / "table.json") as file:
         json.dump(evaluation.as_json(), file, indent=1)
     with open_atomic(out / "report.md") as file:
@@ -52,20 +45,22 @@ def log_evaluation(
     config: EvaluateConfig,
     evaluation: Evaluation,
     answers: Sequence[AnswerMeasures],
-    examples: Mapping[str, Example],
+    prompts: Mapping[str, str],
     *,
     card: str,
 ) -> str:
     """Log an evaluation and register the trained model with its card; return a message about the registered version.
+
+    `prompts` has the hash of each example's prompt.
 
     The model becomes the champion if it meets the champion rule against its SFT model and is shown to be better than
     the present champion.
     """
     run.log_report("report.md", markdown(evaluation))
     run.log_json(TABLE, evaluation.as_json())
-    measures = measures_table(answers, examples)
+    measures = measures_table(answers, prompts)
     run.log_json(MEASURES, measures)
-    run.log_table(ANSWERS, answers_table(answers, examples))
+    run.log_table(ANSWERS, answers_table(answers))
     for name, figure in figures(evaluation, answers).items():
         run.log_figure(f"figures/{name}", figure)
     run.log_text("model_card.md", card)

@@ -1,6 +1,6 @@
 """The answers of the evaluated models and their scores, in shards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from longreward.evaluation.comparison import decodings
@@ -12,40 +12,43 @@ from longreward.reward import ScoredExample, Scorer
 from longreward.tasks.evaluation_records import MODELS
 from longreward.tasks.policy_server import open_policy
 from longreward.tasks.sample_shards import sample_in_shards
-from longreward.tasks.score_shards import score_in_shards, with_responses
+from longreward.tasks.score_shards import ScoringItems, score_in_shards
 from longreward.tasks.stage import StageRun
 
 
 async def answer_as_model(
     run: StageRun, server: ServerConfig, role: Role, heldout: Sequence[Example], short: Sequence[Example]
-) -> tuple[dict[Decoding, list[Response]], list[Response]]:
-    """Return a model's answers to the held-out prompts at each decoding, and its greedy ones to short instructions."""
+) -> tuple[dict[Decoding, list[list[Response]]], list[Response]]:
+    """Return a model's answers to each held-out prompt at each decoding, and its greedy ones to short instructions."""
     folder = run.state
     if role == "sft":  # its answers are the same for every model that is trained from it
         sections = ("policy", "server", "sample", "evaluate")
         folder = run.shared_state("answers", sections=sections, without=(MODELS["dpo"], Path("data/raw")))
     async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
 
-        async def sample(name: str, prompts: Sequence[Example], *, n: int, temperature: float) -> list[Response]:
+        async def sample(name: str, prompts: Sequence[Example], *, n: int, temperature: float) -> list[list[Response]]:
             update = {"n": n, "temperature": temperature, "seed": run.params.evaluate.seed}
             config = run.params.sample.model_copy(update=update)
             sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, config, folder=folder)
             # No model is trained on these answers, and their token ids would double the files.
-            return [response.model_copy(update={"token_ids": None}) for response in sampled.responses]
+            return [[response.model_copy(update={"token_ids": None}) for response in group] for group in sampled.groups]
 
         heldout_answers = {
             decoding: await sample(decoding.name, heldout, n=decoding.samples, temperature=decoding.temperature)
             for decoding in decodings(run.params.evaluate)
         }
         short_answers = await sample("short", short, n=1, temperature=0.0) if short else []
-        return heldout_answers, short_answers
+        return heldout_answers, [response for group in short_answers for response in group]
 
 
 async def score_answers(
-    run: StageRun, judge: Judge, scorer: Scorer, name: str, examples: Sequence[Example], answers: Sequence[Response]
-) -> list[ScoredExample]:
-    """Score answers to held-out prompts with the judge."""
-    items = with_responses(examples, answers)
-    return list(
-        await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)
-    )
+    run: StageRun,
+    judge: Judge,
+    scorer: Scorer,
+    name: str,
+    examples: Sequence[Example],
+    answers: Sequence[Sequence[Response]],
+) -> Iterable[ScoredExample]:
+    """Score the answers to each held-out prompt with the judge."""
+    items = ScoringItems(examples, answers)
+    return await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)

@@ -27,6 +27,7 @@ from longreward.inspection.comparison_entries import (
     JudgedAnswer,
     benchmark_entries,
     evaluation_entries,
+    rank_by_reward_difference,
     sorted_by_difference,
 )
 from longreward.inspection.entries import CostOf, PromptEntry, group_by_example, judge_costs
@@ -170,36 +171,55 @@ def _add_given_pairs(page: EvidencePage, file: Path, cost_of: CostOf, limit: int
 
 
 def _add_evaluation(page: EvidencePage, cost_of: CostOf, *, limit: int | None) -> None:
-    examples = {example.id: example for example in _read(PREPARED / "heldout.jsonl", example_from_row)}
-    extractions = {
-        extraction.example_id: extraction for extraction in _read(EVALUATION / "chunk_info.jsonl", extraction_from_row)
-    }
-    measures: dict[tuple[str, str, str], Mapping[str, float]] = {}
-    for row in _read(EVALUATION / "answers.jsonl", dict):
-        measures[str(row["model"]), str(row["decoding"]), str(row["idx"])] = row.get("measures") or {}
+    answers_file, verdicts_file = EVALUATION / "answers.jsonl", EVALUATION / "verdicts.jsonl"
 
-    def judged_answer(row: Row) -> JudgedAnswer:
-        return cast(Role, row["model"]), str(row["decoding"]), scored_from_row(row)
+    def reward(row: Row) -> tuple[Role, str, str, float | None]:
+        example_id = parse_id(row.get("idx")).rpartition("-")[0]
+        return cast(Role, row["model"]), str(row["decoding"]), example_id, row.get("reward")
 
-    answers = _read(EVALUATION / "verdicts.jsonl", judged_answer)
-    entries = evaluation_entries(examples, answers, extractions, measures, cost_of)
-    page.add(PageCollection("evaluation", "Evaluation", "comparison", total=len(entries)), entries[:limit])
+    # Rewards first, so that documents and verdicts of the other prompts are not in memory.
+    keys = rank_by_reward_difference(_read(verdicts_file, reward))
+    wanted = set(keys[:limit])
+    wanted_ids = {example_id for _, example_id in wanted}
+
+    def measure(row: Row) -> tuple[tuple[str, str, str], Mapping[str, float]]:
+        return (str(row["model"]), str(row["decoding"]), str(row["idx"])), row.get("measures") or {}
+
+    def judged_answer(row: Row) -> JudgedAnswer | None:
+        role, decoding, example_id, _ = reward(row)
+        return (role, decoding, scored_from_row(row)) if (decoding, example_id) in wanted else None
+
+    examples = _read_of(PREPARED / "heldout.jsonl", example_from_row, wanted_ids, by_response=False)
+    extractions = _read_of(EVALUATION / "chunk_info.jsonl", extraction_from_row, wanted_ids, by_response=False)
+    entries = evaluation_entries(
+        {example.id: example for example in examples},
+        (answer for answer in _read(verdicts_file, judged_answer) if answer is not None),
+        {extraction.example_id: extraction for extraction in extractions},
+        dict(_read_of(answers_file, measure, wanted_ids)),
+        cost_of,
+    )
+    page.add(PageCollection("evaluation", "Evaluation", "comparison", total=len(keys)), entries)
 
 
 def _add_benchmarks(
     page: EvidencePage, params: Params, benchmarks: Mapping[str, Benchmark[Any]], *, limit: int | None
 ) -> None:
-    config = params.benchmark
-    entries: list[PromptEntry] = []
-    for name in config.run:
-        folders: dict[Role, Path] = {role: BENCHMARKED / name / role for role in config.models}
-        answers = {role: list(_read(folder / "answers.jsonl", _ANSWER)) for role, folder in folders.items()}
-        verdicts = {role: list(_read(folder / "verdicts.jsonl", _VERDICT)) for role, folder in folders.items()}
-        if any(answers.values()):
-            benchmark = benchmarks.get(name) or open_benchmark(name, config)
-            entries += benchmark_entries(benchmark, answers, verdicts)
-    collection = PageCollection("benchmarks", "Benchmarks", "comparison", total=len(entries))
-    page.add(collection, sorted_by_difference(entries)[:limit])
+    config, total = params.benchmark, 0
+
+    def make_entries() -> Iterator[PromptEntry]:
+        nonlocal total
+        for name in config.run:
+            folders: dict[Role, Path] = {role: BENCHMARKED / name / role for role in config.models}
+            answers = {role: list(_read(folder / "answers.jsonl", _ANSWER)) for role, folder in folders.items()}
+            verdicts = {role: list(_read(folder / "verdicts.jsonl", _VERDICT)) for role, folder in folders.items()}
+            if any(answers.values()):
+                benchmark = benchmarks.get(name) or open_benchmark(name, config)
+                for entry in benchmark_entries(benchmark, answers, verdicts):
+                    total += 1
+                    yield entry
+
+    entries = sorted_by_difference(make_entries(), limit)
+    page.add(PageCollection("benchmarks", "Benchmarks", "comparison", total=total), entries)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

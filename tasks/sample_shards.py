@@ -1,8 +1,9 @@
 """Sample responses in shards."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from longreward.models.sampling import SampleConfig, SamplingReport, sample, truncated_prompts
@@ -17,10 +18,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sampled:
-    """All responses, in the order of the examples."""
+    """All responses, grouped by prompt in the order of the examples; each iteration reads them from the shards."""
 
-    responses: list[Response]
+    groups: Iterable[list[Response]]
     report: SamplingReport
+
+    @property
+    def responses(self) -> Iterator[Response]:
+        """The responses, one after another."""
+        return chain.from_iterable(self.groups)
 
 
 async def sample_in_shards(
@@ -45,7 +51,7 @@ async def sample_in_shards(
             return await sample_served(policy, shard, config, progress=on_progress)
         return sample(policy, shard, config, progress=on_progress)
 
-    records = await run_in_shards(
+    groups = await run_in_shards(
         name,
         examples,
         sample_shard,
@@ -55,15 +61,18 @@ async def sample_in_shards(
         concurrency=concurrency,
         remote=isinstance(policy, RemotePolicy),
     )
-    groups = list(records)
+    report = SamplingReport.from_responses(groups, truncated_prompts=len(truncated))
     # A server may ignore the temperature: no pair can be made from n identical responses.
-    identical = all(len({response.text for response in group}) == 1 for group in groups)
-    if identical and len(groups) > 2 and config.n > 1 and config.temperature > 0:
+    if (
+        report.prompts > 2
+        and config.n > 1
+        and config.temperature > 0
+        and all(len({response.text for response in group}) == 1 for group in groups)
+    ):
         log.warning(
             "all %d answers to each prompt are alike at temperature %g: the server seems to ignore it (a model for "
             "`transformers serve` needs do_sample: true in its generation_config.json)",
             config.n,
             config.temperature,
         )
-    responses = [response for group in groups for response in group]
-    return Sampled(responses, SamplingReport.from_responses(groups, truncated_prompts=len(truncated)))
+    return Sampled(groups, report)

@@ -1,7 +1,8 @@
 """Score responses in shards: each holds all judge calls of some dozens of prompts."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import overload
 
 from longreward.errors import NothingScored
 from longreward.judge import Judge
@@ -18,17 +19,28 @@ ScoringItem = tuple[Example, Sequence[Response]]
 SHARD_LIMIT_S = 6 * 3600.0  # each judge call has its own timeout; this one ends a shard that hangs elsewhere
 
 
-def with_responses(examples: Iterable[Example], responses: Iterable[Response]) -> list[ScoringItem]:
-    """Return each example that has responses, with them in their order."""
-    groups: dict[str, list[Response]] = {}
-    for response in responses:
-        groups.setdefault(response.example_id, []).append(response)
-    return [(example, groups[example.id]) for example in examples if example.id in groups]
+class ScoringItems(Sequence[ScoringItem]):
+    """Examples, which may be on disk, with the group of responses to each."""
+
+    def __init__(self, examples: Sequence[Example], groups: Sequence[Sequence[Response]]) -> None:
+        self.examples, self.groups = examples, groups
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @overload
+    def __getitem__(self, index: int) -> ScoringItem: ...
+    @overload
+    def __getitem__(self, index: slice) -> "ScoringItems": ...
+    def __getitem__(self, index: int | slice) -> "ScoringItem | ScoringItems":
+        if isinstance(index, int):
+            return self.examples[index], self.groups[index]
+        return ScoringItems(self.examples[index], self.groups[index])
 
 
 async def score_in_shards(
     name: str, judge: Judge, items: Sequence[ScoringItem], config: ScoreConfig, *, scorer: Scorer, folder: Path
-) -> Iterator[ScoredExample]:
+) -> Iterable[ScoredExample]:
     """Score every response; files of finished shards are in `folder`, the judge's replies in its ledger."""
 
     async def score(shard: Sequence[ScoringItem], on_progress: OnProgress) -> Iterable[ScoredExample]:
@@ -48,7 +60,7 @@ async def score_in_shards(
 
 async def score_with_workers(
     name: str, workers: Workers, items: Sequence[ScoringItem], params: Params, *, folder: Path
-) -> Iterator[ScoredExample]:
+) -> Iterable[ScoredExample]:
     """Score every response on `workers`, which together keep to the judge's limits."""
     concurrency = max_concurrent_shards(params.judge, workers.capacity)
     judge = divide_limits(params.judge, concurrency)

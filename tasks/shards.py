@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -46,8 +47,8 @@ async def run_in_shards(
     limit_s: float | None = None,
     retry_after_s: float = 10,
     remote: bool = False,
-) -> Iterator[R]:
-    """Return the records that `work` makes of `items`, in order, read from the shards' files one at a time.
+) -> "ShardRecords[R]":
+    """Return the records that `work` makes of `items`, in order.
 
     A shard is retried twice, with growing pauses, if the judge or the policy's server was not available or the shard
     took too long; any other error stops all shards and is raised.
@@ -105,12 +106,20 @@ async def run_in_shards(
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
-    def read_records() -> Iterator[R]:
-        for file in files:
-            with file.open(encoding="utf-8") as lines:
-                yield from map(adapter.validate_json, lines)
+    return ShardRecords(files, adapter)
 
-    return read_records()
+
+@dataclass(frozen=True)
+class ShardRecords(Iterable[R]):
+    """The records of finished shards; each iteration reads them from the files, one at a time."""
+
+    files: Sequence[Path]
+    adapter: TypeAdapter[R]
+
+    def __iter__(self) -> Iterator[R]:
+        for file in self.files:
+            with file.open(encoding="utf-8") as lines:
+                yield from map(self.adapter.validate_json, lines)
 
 
 def delete_shards(folder: Path, name: str) -> None:

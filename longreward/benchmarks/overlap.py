@@ -7,7 +7,7 @@ is not known here.
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,23 +35,26 @@ class CaseOverlap:
 
 
 def find_overlap(
-    cases: Mapping[str, str], examples: Iterable[tuple[str, str]], words: int = WORDS
+    cases: Iterable[tuple[str, str]], examples: Iterable[tuple[str, str]], words: int = WORDS
 ) -> list[CaseOverlap]:
     """Return the overlap of each case with the training examples, both given by id and text.
 
-    The examples are read once, one at a time. The sequences of the cases are held in memory as hashes of 8 bytes.
+    Cases and examples are read once, one at a time. The sequences of the cases are held in memory as hashes of 8 bytes.
     """
     import numpy as np
 
-    hashes = [np.unique(sequence_hashes(text, words)) for text in cases.values()]
+    case_ids, hashes = list[str](), list[np.ndarray]()
+    for case_id, text in cases:
+        case_ids.append(case_id)
+        hashes.append(np.unique(sequence_hashes(text, words)))
     sizes = np.array([len(case_hashes) for case_hashes in hashes], dtype=np.int64)
     flat = np.concatenate([*hashes, np.empty(0, np.uint64)])
     order = np.argsort(flat, kind="stable")
     distinct, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
-    case_of_entry = np.repeat(np.arange(len(cases)), sizes)[order]
+    case_of_entry = np.repeat(np.arange(len(case_ids)), sizes)[order]
     is_shared = np.zeros(len(flat), dtype=bool)
-    most = np.zeros(len(cases), dtype=np.int64)
-    sources: list[str | None] = [None] * len(cases)
+    most = np.zeros(len(case_ids), dtype=np.int64)
+    sources: list[str | None] = [None] * len(case_ids)
     for example_id, text in examples:
         example_hashes = np.unique(sequence_hashes(text, words))
         positions = np.searchsorted(distinct, example_hashes)
@@ -63,13 +66,13 @@ def find_overlap(
         # Entries of equal hashes, of several cases, are adjacent.
         entries = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in shared_hashes])
         is_shared[entries] = True
-        shared = np.bincount(case_of_entry[entries], minlength=len(cases))
+        shared = np.bincount(case_of_entry[entries], minlength=len(case_ids))
         for case in np.flatnonzero(shared > most):
             sources[case] = example_id
         most = np.maximum(most, shared)
-    totals = np.bincount(case_of_entry[is_shared], minlength=len(cases))
+    totals = np.bincount(case_of_entry[is_shared], minlength=len(case_ids))
     shares = totals / np.maximum(sizes, 1)
-    return [CaseOverlap(*row) for row in zip(cases, shares.tolist(), sources, strict=True)]
+    return [CaseOverlap(*row) for row in zip(case_ids, shares.tolist(), sources, strict=True)]
 
 
 def sequence_hashes(text: str, words: int = WORDS) -> "np.ndarray":

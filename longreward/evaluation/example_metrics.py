@@ -40,13 +40,14 @@ class ExampleMetrics:
         return self.id.rpartition("-")[0]
 
 
-def measures_table(measured: Iterable[AnswerMeasures], examples: Mapping[str, Example]) -> Table:
-    """Return the measures of every answer; missing ones are null."""
-    prompts = {}
-    for example_id, example in examples.items():
-        # Runs number their examples independently, so that ids cannot identify equal prompts.
-        content = f"{example.query}\0{example.context}".encode(errors="replace")
-        prompts[example_id] = hashlib.blake2b(content, digest_size=8).hexdigest()
+def prompt_hash(example: Example) -> str:
+    """Return a hash of query and document: runs number their examples independently, so ids cannot identify prompts."""
+    content = f"{example.query}\0{example.context}".encode(errors="replace")
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def measures_table(measured: Iterable[AnswerMeasures], prompts: Mapping[str, str]) -> Table:
+    """Return the measures of every answer; missing ones are null. `prompts` has the hash of each example's prompt."""
     data = [
         [answer.role, answer.decoding, answer.response.id, answer.document_id, prompts[answer.response.example_id]]
         + [answer.values.get(measure) for measure in MEASURES]
@@ -68,9 +69,7 @@ def read_measures(table: Mapping[str, Any], *, source: str) -> list[ExampleMetri
     return metrics
 
 
-def answers_table(
-    measured: Iterable[AnswerMeasures], examples: Mapping[str, Example], *, limit: int = MAX_TABLE_ROWS
-) -> Table:
+def answers_table(measured: Iterable[AnswerMeasures], *, limit: int = MAX_TABLE_ROWS) -> Table:
     """Return the first answer of each model to each prompt, side by side with their measures."""
     pairs: dict[tuple[str, str], dict[str, AnswerMeasures]] = {}
     for answer in measured:
@@ -80,10 +79,11 @@ def answers_table(
     measures = [measure for measure in MEASURES if measure in available]
     data = []
     for (decoding, example_id), pair in greedy_first:
-        example, sides = examples[example_id], (pair.get("sft"), pair.get("dpo"))
+        sides, present = (pair.get("sft"), pair.get("dpo")), next(iter(pair.values()))
         texts = [truncate(side.response.text) if side else None for side in sides]
         values = [side.values.get(measure) if side else None for measure in measures for side in sides]
-        data.append([example.id, example.document_id, decoding, truncate(example.query), *texts, *values])
+        source = [example_id, present.document_id, decoding, truncate(present.response.query)]
+        data.append([*source, *texts, *values])
     columns = ["id", "document", "decoding", "query", "SFT", "DPO"]
     columns += [f"{measure} {model}" for measure in measures for model in ("SFT", "DPO")]
     return {"columns": columns, "data": data}

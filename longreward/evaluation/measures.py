@@ -8,7 +8,7 @@ from typing import Any
 
 from longreward.data.formats import response_to_row
 from longreward.evaluation.config import Measure
-from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse
+from longreward.records import DIMENSIONS, Response, Role, ScoredResponse
 
 GREEDY = "greedy"
 MAX_GOLD_REWARD = 10.0
@@ -79,11 +79,11 @@ def gold_reward(measures: Mapping[Measure, float]) -> float:
 def measure_answers(
     role: Role,
     decoding: Decoding,
-    examples: Mapping[str, Example],
+    documents: Mapping[str, str],
     scored: Iterable[ScoredResponse],
     gold: GoldMeasures | None,
 ) -> Iterator[AnswerMeasures]:
-    """Yield all measures of each answer."""
+    """Yield all measures of each answer; `documents` has the document's id of each example."""
     for answer in scored:
         response = answer.response
         values: dict[Measure, float] = {}
@@ -98,4 +98,4 @@ def measure_answers(
             values["reward"] = answer.reward
         if response.tokens is not None:
             values["tokens"] = float(response.tokens)
-        yield AnswerMeasures(role, decoding.name, examples[response.example_id].document_id, response, values)
+        yield AnswerMeasures(role, decoding.name, documents[response.example_id], response, values)

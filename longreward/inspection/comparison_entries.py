@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from heapq import nsmallest
 from statistics import mean
 
 from longreward.benchmarks.types import Answer, Benchmark, Case, Verdict, join_turns
@@ -104,20 +105,37 @@ def benchmark_entries(
             yield _comparison(key, case.id, sides, query=query, document=document, group=group, max_value=max_value)
 
 
-def sorted_by_difference(entries: Iterable[PromptEntry]) -> list[PromptEntry]:
-    """Sort by the difference of the models as a share of the scale, largest first; entries without one come last."""
-    return sorted(entries, key=_by_difference)
+def rank_by_reward_difference(answers: Iterable[tuple[Role, str, str, float | None]]) -> list[tuple[str, str]]:
+    """Return the decoding and the example's id of each entry, in the order of `evaluation_entries`.
+
+    Args:
+        answers: model, decoding, example id and reward of each answer.
+    """
+    rewards: dict[tuple[str, str], dict[Role, list[float]]] = {}
+    for role, decoding, example_id, reward in answers:
+        group = rewards.setdefault((decoding, example_id), {}).setdefault(role, [])
+        if reward is not None:
+            group.append(reward)
+    margins = {key: _margin(sides) for key, sides in rewards.items()}
+    return sorted(margins, key=lambda key: _by_margin(margins[key]))
+
+
+def sorted_by_difference(entries: Iterable[PromptEntry], limit: int | None = None) -> list[PromptEntry]:
+    """Sort by the difference of the models as a share of the scale, largest first; entries without one come last.
+
+    Holds no more than `limit` entries.
+    """
+    return sorted(entries, key=_by_difference) if limit is None else nsmallest(limit, entries, key=_by_difference)
 
 
 def _comparison(key: str, id: str, sides: Mapping[Role, Sequence[ResponseEntry]], **fields: object) -> PromptEntry:
-    means = {role: mean(values) for role, side in sides.items() if (values := _values(side))}
     return PromptEntry(
         key=key,
         id=id,
         responses=tuple(response for role in LABELS for response in sides.get(role, ())),
         left=next((response.id for response in sides.get("sft", ())), None),
         right=next((response.id for response in sides.get("dpo", ())), None),
-        margin=means["dpo"] - means["sft"] if len(means) == 2 else None,
+        margin=_margin({role: _values(side) for role, side in sides.items()}),
         **fields,  # type: ignore[arg-type]
     )
 
@@ -126,8 +144,17 @@ def _values(responses: Sequence[ResponseEntry]) -> list[float]:
     return [response.value for response in responses if response.value is not None]
 
 
+def _margin(values: Mapping[Role, Sequence[float]]) -> float | None:
+    means = {role: mean(side) for role, side in values.items() if side}
+    return means["dpo"] - means["sft"] if len(means) == 2 else None
+
+
 def _by_difference(entry: PromptEntry) -> float:
-    return -abs(entry.margin) / entry.max_value if entry.margin is not None else 1.0
+    return _by_margin(entry.margin, entry.max_value)
+
+
+def _by_margin(margin: float | None, max_value: float = 1.0) -> float:
+    return -abs(margin) / max_value if margin is not None else 1.0
 
 
 def _label(role: Role, number: int, count: int) -> str:

@@ -82,16 +82,22 @@ class SamplingReport:
     @classmethod
     def from_responses(cls, groups: Iterable[Sequence[Response]], *, truncated_prompts: int = 0) -> "SamplingReport":
         """Count the responses, grouped by prompt."""
-        groups = list(groups)
-        responses = [response for group in groups for response in group]
+        prompts = responses = truncated = without_ids = empty = tokens = 0
+        for group in groups:
+            prompts += 1
+            responses += len(group)
+            truncated += sum(response.truncated for response in group)
+            without_ids += sum(response.token_ids is None for response in group)
+            empty += sum(not response.text.strip() for response in group)
+            tokens += sum(response.tokens or 0 for response in group)
         return cls(
-            prompts=len(groups),
-            responses=len(responses),
+            prompts=prompts,
+            responses=responses,
             truncated_prompts=truncated_prompts,
-            truncated_responses=sum(response.truncated for response in responses),
-            without_token_ids=sum(response.token_ids is None for response in responses),
-            empty=sum(not response.text.strip() for response in responses),
-            mean_tokens=sum(response.tokens or 0 for response in responses) / max(len(responses), 1),
+            truncated_responses=truncated,
+            without_token_ids=without_ids,
+            empty=empty,
+            mean_tokens=tokens / max(responses, 1),
         )
 
     def metrics(self) -> dict[str, float]:

@@ -38,7 +38,7 @@ from longreward.data.formats import (
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.comparison import decodings
 from longreward.evaluation.config import GOLD_MEASURES
-from longreward.evaluation.example_metrics import measures_table, read_measures
+from longreward.evaluation.example_metrics import measures_table, prompt_hash, read_measures
 from longreward.evaluation.measures import AnswerMeasures, GoldMeasures, gold_reward, measure_answers
 from longreward.evaluation.short_instructions import load_short_instructions, measure_short, short_answer_rows
 from longreward.judge import open_judge
@@ -210,18 +210,19 @@ class SeedRun:
         if file.is_file():
             table: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             return table
-        heldout = {example.id: example for example in read_examples(self.folder / "heldout.jsonl")}
+        heldout = list(read_examples(self.folder / "heldout.jsonl"))
+        documents = {example.id: example.document_id for example in heldout}
         config = self.params.evaluate
         measures: list[AnswerMeasures] = []
         self._log(f"{folder.name}: answering {len(heldout)} held-out prompts")
         for decoding in decodings(config):
             update = {"n": decoding.samples, "temperature": decoding.temperature, "seed": config.seed}
             sampling = self.params.sample.model_copy(update=update)
-            answers = self._sample(model, list(heldout.values()), sampling, folder / f"answers-{decoding.name}")
+            answers = self._sample(model, heldout, sampling, folder / f"answers-{decoding.name}")
             scored = [
                 ScoredResponse(response=response, verdicts={}) for _, responses in answers for response in responses
             ]
-            measures += measure_answers(role, decoding, heldout, scored, self.gold)
+            measures += measure_answers(role, decoding, documents, scored, self.gold)
         if (short := load_short_instructions(config.short)) is not None:
             sampling = self.params.sample.model_copy(update={"n": 1, "temperature": 0.0})
             answers = self._sample(model, short.examples, sampling, folder / "answers-short")
@@ -230,8 +231,8 @@ class SeedRun:
             )
             write_rows(folder / "short.jsonl", short_answer_rows(short, short_measures))
             measures += short_measures
-            heldout |= {example.id: example for example in short.examples}
-        table = measures_table(measures, heldout)
+            heldout += short.examples
+        table = measures_table(measures, {example.id: prompt_hash(example) for example in heldout})
         with open_atomic(file) as text:
             json.dump(table, text)
         self._log(f"{folder.name}: {_summarize_measures(measures)}")

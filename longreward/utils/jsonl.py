@@ -8,11 +8,13 @@ import reprlib
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from glob import escape
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar, cast
+from typing import IO, Any, Generic, TypeVar, cast, overload
 
 from psutil import pid_exists
 from pydantic import ValidationError
@@ -259,6 +261,29 @@ class IndexedJsonl(Generic[T]):
             shutil.copyfileobj(compressed, decompressed)
         decompressed.seek(0)
         return decompressed
+
+
+class RecordsOnDisk(Sequence[T]):
+    """The records of a file, read on access; only line offsets are in memory."""
+
+    def __init__(self, path: Path, convert: Callable[[Row], T]) -> None:
+        """Check all records; raises DataError at the first bad one, with its line."""
+        self._file = IndexedJsonl(path, convert)
+        self._offsets = array("q", (offset for offset, _ in self._file.scan()))
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "RecordsOnDisk[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | RecordsOnDisk[T]":
+        if isinstance(index, int):
+            return self._file[self._offsets[index]]
+        part = copy(self)
+        part._offsets = self._offsets[index]
+        return part
 
 
 def is_compressed(path: Path) -> bool:

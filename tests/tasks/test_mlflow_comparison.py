@@ -11,6 +11,7 @@ from mlflow_store import mlflow_store
 
 from longreward.errors import ConfigError, DataError
 from longreward.evaluation.config import ChampionRule, EvaluateConfig
+from longreward.evaluation.example_metrics import prompt_hash
 from longreward.evaluation.measures import AnswerMeasures, Decoding
 from longreward.evaluation.report import summarize
 from longreward.flows.cli.main import main
@@ -79,7 +80,8 @@ def record_pipeline(
         tags = {"dvc.models/sft": "aa.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
             run.set_tags({"judge": judge})
-            message = log_evaluation(run, config, summarize(config, measures), measures, examples, card="# card")
+            prompts = {name: prompt_hash(example) for name, example in examples.items()}
+            message = log_evaluation(run, config, summarize(config, measures), measures, prompts, card="# card")
         link_stage(parent, "evaluate", {}, stage_run_id=run.id)
     return message
 
@@ -101,7 +103,8 @@ def record_evaluation(
         patch.setenv(PARENT, parent)
         tags = {"dvc.models/sft": f"{sft_model}.dir", "dvc.models/dpo": f"{name}.dir"}
         with stage_run("evaluate", params={}, all_params={}, tags=tags) as run:
-            log_evaluation(run, CONFIG, summarize(CONFIG, measures), measures, EXAMPLES, card="# card")
+            prompts = {name: prompt_hash(example) for name, example in EXAMPLES.items()}
+            log_evaluation(run, CONFIG, summarize(CONFIG, measures), measures, prompts, card="# card")
         link_stage(parent, "evaluate", {}, stage_run_id=run.id)
     return past_run(name)
 

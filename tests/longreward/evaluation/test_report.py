@@ -7,7 +7,7 @@ from longreward.evaluation.config import ChampionRule, EvaluateConfig
 from longreward.evaluation.measures import AnswerMeasures, Decoding, measure_answers
 from longreward.evaluation.report import Evaluation, markdown, summarize
 from longreward.evaluation.statistics import IntervalOptions, mean, mean_difference
-from longreward.records import DIMENSIONS, Example, Response, Role, ScoredResponse, Verdict
+from longreward.records import DIMENSIONS, Response, Role, ScoredResponse, Verdict
 
 INTERVALS = IntervalOptions(resamples=500)
 
@@ -171,9 +171,8 @@ def test_truncated_answers_counted_by_model_and_decoding() -> None:
 def test_unscored_verdict_omits_measure() -> None:
     verdicts = {d: Verdict(score=6.0) for d in DIMENSIONS} | {"logicality": Verdict(score=None, reason="unreadable")}
     response = Response(id="1-0", example_id="1", query="q", text="a", tokens=3)
-    example = Example(id="1", document_id="d", context="c", query="q")
     (one,) = measure_answers(
-        "sft", Decoding(1.0, 1), {"1": example}, [ScoredResponse(response=response, verdicts=verdicts)], None
+        "sft", Decoding(1.0, 1), {"1": "d"}, [ScoredResponse(response=response, verdicts=verdicts)], None
     )
     assert one.values == {"helpfulness": 6.0, "faithfulness": 6.0, "completeness": 6.0, "tokens": 3.0}
     assert one.document_id == "d"

@@ -5,7 +5,13 @@ import pytest
 from longreward.errors import DataError
 from longreward.evaluation.comparison import correct_changes
 from longreward.evaluation.config import EvaluateConfig
-from longreward.evaluation.example_metrics import ExampleMetrics, answers_table, measures_table, read_measures
+from longreward.evaluation.example_metrics import (
+    ExampleMetrics,
+    answers_table,
+    measures_table,
+    prompt_hash,
+    read_measures,
+)
 from longreward.evaluation.measures import AnswerMeasures
 from longreward.evaluation.run_comparison import RunComparison
 from longreward.records import Example, Response
@@ -14,6 +20,7 @@ EXAMPLES = {
     "1": Example(id="1", document_id="d1", context="Ada was born in 1815.", query="When?"),
     "2": Example(id="2", document_id="d2", context="Bo lives in Rome.", query="Where?"),
 }
+PROMPTS = {name: prompt_hash(example) for name, example in EXAMPLES.items()}
 
 
 def answer(role: str, decoding: str, example: str, text: str, **values: float) -> AnswerMeasures:
@@ -28,14 +35,14 @@ def side(values: dict[str, float], *, decoding: str = "greedy", model: str = "dp
 
 
 def test_measures_table_round_trip_identifies_prompts_by_content() -> None:
-    table = measures_table([answer("dpo", "t1", "1", "1815", recall=1.0)], EXAMPLES)
-    renamed = {"1": EXAMPLES["1"].model_copy(update={"id": "x", "document_id": "other"})}
-    same = measures_table([answer("dpo", "t1", "1", "1815", recall=0.0)], renamed)
+    table = measures_table([answer("dpo", "t1", "1", "1815", recall=1.0)], PROMPTS)
+    renamed = EXAMPLES["1"].model_copy(update={"id": "x", "document_id": "other"})
+    same = measures_table([answer("dpo", "t1", "1", "1815", recall=0.0)], {"1": prompt_hash(renamed)})
     (taken,), (again,) = read_measures(table, source="a"), read_measures(same, source="b")
     assert (taken.model, taken.decoding, taken.example, taken.document) == ("dpo", "t1", "1", "d1")
     assert dict(taken.values) == {"recall": 1.0}
     assert taken.prompt == again.prompt
-    other = measures_table([answer("dpo", "t1", "2", "Rome", recall=1.0)], EXAMPLES)
+    other = measures_table([answer("dpo", "t1", "2", "Rome", recall=1.0)], PROMPTS)
     assert read_measures(other, source="c")[0].prompt != taken.prompt
 
 
@@ -50,12 +57,12 @@ def test_answers_table_pairs_models_greedy_first_up_to_limit() -> None:
         answer("sft", "greedy", "1", "x" * 3000, recall=0.5),
         answer("dpo", "greedy", "1", "1815", recall=1.0),
     ]
-    table = answers_table(measured, EXAMPLES)
+    table = answers_table(measured)
     assert table["columns"] == ["id", "document", "decoding", "query", "SFT", "DPO", "recall SFT", "recall DPO"]
     greedy, warm = table["data"]
     assert greedy == ["1", "d1", "greedy", "When?", "x" * 1999 + "…", "1815", 0.5, 1.0]
     assert warm == ["1", "d1", "t1", "When?", "first", None, 0.0, None]
-    assert len(answers_table(measured, EXAMPLES, limit=1)["data"]) == 1
+    assert len(answers_table(measured, limit=1)["data"]) == 1
 
 
 def test_constant_gain_on_paired_prompts_is_significant() -> None:

@@ -13,7 +13,12 @@ from inspected_records import CONTEXT, birthplace_records, evidence_page, plain_
 
 from longreward.benchmarks.longbench_chat import LongBenchChat
 from longreward.benchmarks.types import Answer, Verdict
-from longreward.inspection.comparison_entries import benchmark_entries, evaluation_entries
+from longreward.inspection.comparison_entries import (
+    benchmark_entries,
+    evaluation_entries,
+    rank_by_reward_difference,
+    sorted_by_difference,
+)
 from longreward.inspection.entries import DocumentSpans, judge_costs
 from longreward.inspection.reward_entries import PromptRecords, reward_entry
 from longreward.judge.usage import PricesConfig
@@ -159,6 +164,10 @@ def test_evaluation_has_sft_next_to_dpo_and_largest_differences_first() -> None:
         ("DPO", "dpo 2"),
     ]
     assert entries[0].responses[1].measures == {"recall": 0.5}  # the reward is shown as such
+    rewards = [(role, decoding, answer.response.example_id, answer.reward) for role, decoding, answer in answers]
+    unscored = [("sft", "greedy", "3", None), ("dpo", "greedy", "3", 9.0)]
+    assert rank_by_reward_difference([*unscored, *rewards]) == [("greedy", "2"), ("greedy", "1"), ("greedy", "3")]  # type: ignore[list-item]
+    assert sorted_by_difference(reversed(entries), limit=1) == entries[:1]
 
 
 def test_benchmark_answers_have_their_verdicts_and_scores() -> None:

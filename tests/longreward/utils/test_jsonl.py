@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from longreward.errors import StateError
-from longreward.utils.jsonl import Row, write_rows
+from longreward.errors import DataError, StateError
+from longreward.utils.jsonl import RecordsOnDisk, Row, write_rows
 
 ROWS: list[Row] = [{"idx": 1}, {"idx": 2}]
 
@@ -51,3 +51,15 @@ def test_file_in_place_of_folder_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file")
     with pytest.raises(StateError, match=r"file/x\.jsonl cannot be written"):
         write_rows(tmp_path / "file" / "x.jsonl", ROWS)
+
+
+def test_records_on_disk_are_read_on_access(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, ({"number": number} for number in range(7)))
+    records = RecordsOnDisk(path, lambda row: int(row["number"]))
+    assert (len(records), list(records), records[-1]) == (7, [0, 1, 2, 3, 4, 5, 6], 6)
+    part = records[2:6]
+    assert (len(part), list(part), list(part[1:3])) == (4, [2, 3, 4, 5], [3, 4])
+    path.write_text(path.read_text(encoding="utf-8") + "[]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"rows.jsonl, line 8: a JSON list, expected an object"):
+        RecordsOnDisk(path, lambda row: int(row["number"]))
