@@ -93,5 +93,6 @@ async def _judge_answers(
         folder=run.state,
         size=run.params.benchmark.shard_size,
         concurrency=2,  # the judge is busy while the last replies of one shard come in
+        detail=judge.count_replies,
     )
     return list(chain.from_iterable(records))

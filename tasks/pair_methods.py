@@ -137,7 +137,13 @@ async def _by_comparison(run: StageRun, out: Path) -> Iterator[Outcome]:
                 )
 
             results = await run_in_shards(
-                "pairwise", items, compare, record=ComparisonResult, folder=run.state, size=SHARD_SIZE
+                "pairwise",
+                items,
+                compare,
+                record=ComparisonResult,
+                folder=run.state,
+                size=SHARD_SIZE,
+                detail=judge.count_replies,
             )
             log_judge_metrics(run, judge.name, judge.metrics())
     counts, outcomes = Counter[str](), dict[str, Outcome]()

@@ -55,6 +55,7 @@ async def score_in_shards(
         size=judge.prompts_in_flight or config.shard_size,
         concurrency=2,  # the judge is busy while the last replies of one shard come in
         limit_s=None if judge.prompts_in_flight else SHARD_LIMIT_S,  # a batch may take a day, and ends by itself
+        detail=judge.count_replies,
     )
 
 

@@ -47,6 +47,7 @@ async def run_in_shards(
     limit_s: float | None = None,
     retry_after_s: float = 10,
     remote: bool = False,
+    detail: Callable[[], str] = lambda: "",
 ) -> "ShardRecords[R]":
     """Return the records that `work` makes of `items`, in order.
 
@@ -61,6 +62,7 @@ async def run_in_shards(
         concurrency: how many shards run at once.
         limit_s: the time limit of a shard; it interrupts only work that awaits.
         remote: whether `work` runs each shard as a `shard_task` on another machine.
+        detail: what the progress shows beside the finished items; see `show_progress`.
     """
     adapter = TypeAdapter(record)
     shards = [items[start : start + size] for start in range(0, len(items), size)]
@@ -71,7 +73,7 @@ async def run_in_shards(
     done = len(items) - sum(len(shards[index]) for index in pending)
     in_progress: dict[int, int] = {}  # items done of each shard under way
 
-    with show_progress(name) as update:
+    with show_progress(name, detail=detail) as update:
         update(done, len(items))
 
         async def run_shard(number: int) -> None:

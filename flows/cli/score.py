@@ -75,11 +75,11 @@ async def _score_files(params: "Params", ledger: Path, *, data: Path, responses:
     from longreward.utils.progress import log_progress_to_stderr, show_progress
 
     log_progress_to_stderr()
-    with show_progress("scoring, prompts") as update:
-        async with (
-            scoring_budget(params, data=data, responses=responses, ledger=ledger) as budget,
-            open_judge(params.judge, ledger=ledger, budget=budget) as judge,
-        ):
+    async with (
+        scoring_budget(params, data=data, responses=responses, ledger=ledger) as budget,
+        open_judge(params.judge, ledger=ledger, budget=budget) as judge,
+    ):
+        with show_progress("scoring, prompts", detail=judge.count_replies) as update:
             report = await score_files(
                 judge, params.score, data=data, responses=responses, out=out, ledger=ledger, progress=update
             )

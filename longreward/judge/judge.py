@@ -157,6 +157,11 @@ class Judge:
         metrics = totals | {"concurrency": sum(limiter.mean_concurrency for limiter in limiters.values())}
         return metrics | by_model if len(by_model) > len(totals) else metrics
 
+    def count_replies(self) -> str:
+        """Return the number of replies so far, those of the ledger included, as the detail of a progress display."""
+        counts = self.metrics()
+        return pluralize(round(counts["calls"] - counts["failed"] + counts["ledger_hits"]), "judge reply")
+
     async def close(self) -> None:
         """Cancel calls that nobody waits for any more, and close connections and the ledger."""
         await asyncio.gather(*(client.close() for client in self._clients))

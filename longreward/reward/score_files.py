@@ -186,6 +186,8 @@ async def score_files(
         if progress:
             progress(finished, len(items))
 
+    on_progress(0)  # the first prompt may take minutes
+
     async with open_scorer(config, ledger=ledger) as scorer:
         with open_scored_files(
             complete=out, unscored=unscored, chunk_info=chunk_info, settings=scorer.settings, report=report

@@ -22,7 +22,7 @@ ProgressUpdate = Callable[[int, int | None], None]
 """Called with the number of finished items and their total (None while it is unknown), from any thread."""
 
 LOG_INTERVAL_S = 60.0
-MAX_BAR_WIDTH = 40  # columns
+MAX_BAR_WIDTH, DETAIL_WIDTH = 40, 24  # columns
 # Per process, not per call: a stage of many short parts would never reach a minute in one of them.
 _last_line_s = time.monotonic()
 
@@ -50,19 +50,25 @@ def notify_observers(estimate: "ProgressEstimate") -> None:
 
 @contextmanager
 def show_progress(
-    title: str, *, enabled: bool = True, log_interval_s: float = LOG_INTERVAL_S
+    title: str,
+    *,
+    enabled: bool = True,
+    log_interval_s: float = LOG_INTERVAL_S,
+    detail: Callable[[], str] = lambda: "",
 ) -> Iterator[ProgressUpdate]:
     """Yield a function that reports progress under `title`, and to observers, while the context is open.
 
     On a terminal it moves a bar. Elsewhere a thread writes a log line every `log_interval_s` seconds, even if the
     function was not called in between: one training step may take minutes, and a silent log looks like a process that
-    hangs. With `enabled=False`, as in all but the first process of a distributed training, it shows nothing.
+    hangs. With `enabled=False`, as in all but the first process of a distributed training, it shows nothing. `detail`
+    returns a short text about the work, such as its requests so far: where an item takes minutes, it shows that the
+    work goes on.
     """
     if not enabled:
         yield lambda done, total: None
         return
-    estimate = ProgressEstimate(title)
-    with _bar(title) if sys.stderr.isatty() else _log_lines(estimate, log_interval_s) as show:
+    estimate = ProgressEstimate(title, detail=detail)
+    with _bar(title, detail) if sys.stderr.isatty() else _log_lines(estimate, log_interval_s) as show:
 
         def update(done: int, total: int | None) -> None:
             show(done, total)
@@ -105,8 +111,10 @@ def log_progress_to_stderr() -> None:
 class ProgressEstimate:
     """Estimate the remaining time of some work from its speed so far."""
 
-    def __init__(self, title: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.title, self._clock = title, clock
+    def __init__(
+        self, title: str, *, clock: Callable[[], float] = time.monotonic, detail: Callable[[], str] = lambda: ""
+    ) -> None:
+        self.title, self._clock, self._detail = title, clock, detail
         self._started = clock()
         self._first: tuple[float, int] | None = None
         self.done, self.total = 0, None  # type: int, int | None
@@ -137,6 +145,8 @@ class ProgressEstimate:
         share = f" of {self.total:,} ({self.done / self.total:.0%})" if self.total else ""
         remaining = self.remaining_s
         suffix = "" if remaining is None else f", about {format_duration(remaining)} left"
+        if detail := self._detail():
+            suffix += f" ({detail})"
         return f"{self.title}: {self.done:,}{share} after {format_duration(self._clock() - self._started)}{suffix}"
 
 
@@ -158,27 +168,37 @@ def format_duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(title: str) -> Iterator[ProgressUpdate]:
+def _bar(title: str, detail: Callable[[], str]) -> Iterator[ProgressUpdate]:
     # rich takes a tenth of a second to import, and nothing else in a stage without a terminal needs it.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class DetailColumn(ProgressColumn):
+        """Shows the present detail at each refresh."""
+
+        def render(self, task: Task) -> Text:
+            return Text(detail())
 
     console = Console(stderr=True)
     # The other columns take about 35; a bar that is too long for the line would be drawn on a new line each time.
-    bar_width = min(MAX_BAR_WIDTH, max(1, console.width - len(title) - 35))
+    bar_width = min(MAX_BAR_WIDTH, max(1, console.width - len(title) - 35 - (DETAIL_WIDTH if detail() else 0)))
     columns = (
         TextColumn(title),
         BarColumn(bar_width),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        DetailColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(title, total=None)

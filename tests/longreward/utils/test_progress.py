@@ -118,6 +118,17 @@ def test_lines_logged_regularly_until_end(lines: LineCollector) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "progress of score"]
 
 
+def test_lines_have_detail_before_first_item(lines: LineCollector) -> None:
+    requests = iter(range(1, 1_000_000))
+    with show_progress("score", log_interval_s=0.001, detail=lambda: f"{next(requests)} requests") as update:
+        update(0, 40)
+        lines.wait_for(len(lines.lines) + 3)
+    first, last = lines.lines[0], lines.lines[-1]
+    assert last.startswith("score: 0 of 40 (0%) after ")
+    assert last.endswith(" requests)")
+    assert first != last
+
+
 def test_lines_logged_in_context_of_caller(lines: LineCollector) -> None:
     """Prefect finds the run of a log line in context variables."""
     token = RUN.set("stage run")
