@@ -28,13 +28,18 @@ COMPLETE_MARK = ".finished-stage"
 
 
 def state_folder() -> Path:
-    """Return the absolute path of the state folder, which exists.
+    """Return the absolute path of the state folder, which exists."""
+    return make_folder(state_path())
+
+
+def state_path() -> Path:
+    """Return the absolute path of the state folder, which may be missing.
 
     It is `LONGREWARD_STATE`, or `.longreward` of the repository; DVC names the original one in `DVC_ROOT` when it runs
     a stage in a private copy.
     """
     folder = os.environ.get(STATE_VARIABLE) or Path(os.environ.get("DVC_ROOT") or ".") / ".longreward"
-    return make_folder(Path(folder).resolve())
+    return Path(folder).resolve()
 
 
 def make_folder(folder: Path) -> Path:

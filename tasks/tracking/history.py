@@ -14,7 +14,7 @@ from longreward.tasks.tracking.outbox import store_errors
 from longreward.tasks.tracking.registry import champion
 from longreward.tasks.tracking.run import UNKNOWN
 from longreward.tasks.tracking.run_hierarchy import HOST_TAG, PARENT_TAG, ROLE_TAG, STAGE_LINK, STAGE_TAG
-from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, store_uri
+from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, require_store, store_uri
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
@@ -48,10 +48,11 @@ class PastRun:
 def find_run(name: str, *, registered_model: str) -> PastRun:
     """Return the newest run of that name, or by id, `champion`, `last` or `last~N`.
 
-    Raises ConfigError, with the newest runs' names, if there is none.
+    Raises ConfigError, with the newest runs' names, if there is none, or if there is no store.
     """
     from mlflow.exceptions import MlflowException
 
+    require_store()
     if name == "champion":
         evaluation = champion(registered_model)
         if evaluation is None:

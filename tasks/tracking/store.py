@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
 from longreward.errors import ConfigError, StateError
-from longreward.tasks.state import make_folder, state_folder, state_lock
+from longreward.tasks.state import make_folder, state_folder, state_lock, state_path
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 ARTIFACT_ROOT = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # the variable that `mlflow server` uses for the same purpose
+DATABASE = "mlflow.db"  # in the state folder
 EXPERIMENT = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "longreward"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 NO_SCHEME = ("databricks", "databricks-uc", "uc")  # MLflow's addresses without a scheme that are not paths
@@ -50,7 +51,16 @@ class TrackingUnavailable(StateError):
 def store_uri() -> str:
     """Return the absolute address of the store: `MLFLOW_TRACKING_URI`, else a SQLite file in the state folder."""
     configured = os.environ.get(TRACKING_URI)
-    return absolute_uri(configured, _project()) if configured else f"sqlite:///{state_folder() / 'mlflow.db'}"
+    return absolute_uri(configured, _project()) if configured else f"sqlite:///{state_folder() / DATABASE}"
+
+
+def require_store() -> None:
+    """Raise ConfigError if there is no store to read from: MLflow would create one in any folder."""
+    if not os.environ.get(TRACKING_URI) and not (state_path() / DATABASE).is_file():
+        raise ConfigError(
+            f"{state_path().parent} has no runs yet; change to the folder of a project with runs, or set "
+            f"{TRACKING_URI} to the address of a store"
+        )
 
 
 def artifact_location(experiment: str) -> str | None:

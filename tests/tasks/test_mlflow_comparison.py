@@ -205,6 +205,14 @@ def test_find_run_without_champion(store: MlflowClient) -> None:
         find_run("champion", registered_model="other")
 
 
+def test_find_run_creates_no_store(workspace: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="has no runs yet; change to the folder of a project with runs, or set MLFLOW"
+    ):
+        find_run("last", registered_model="other")
+    assert list(workspace.iterdir()) == []
+
+
 def test_compare_settings_data_measures_and_prompts(
     store: MlflowClient,
 ) -> None:
