@@ -16,7 +16,6 @@ from longreward.data.hub_source import SCHEME, HubConfig
 from longreward.data.source import SYNTHESIZED
 from longreward.errors import ConfigError, LongRewardError
 from longreward.evaluation.config import GOLD_MEASURES
-from longreward.judge.prompts import load_prompts
 from longreward.judge.server_probe import check_keys
 from longreward.models.compatibility import check_device_settings
 from longreward.models.config import PolicyConfig, read_chat_template
@@ -80,7 +79,7 @@ def _select_checks(params: Params, stages: frozenset[str]) -> list[Check]:
         (stages & SERVED_STAGES, lambda: _check_response_length(params)),
         (judges, lambda: check_keys(params.judge)),
         (judges, lambda: check_key(score.retriever)),
-        (judges and has_own_prompts, lambda: load_prompts(score.prompts_dir, score.prompts_manifest)),
+        (judges and has_own_prompts, score.load_prompts),
         (judges, lambda: _check_tokenizer(score.tokenizer)),
         (stages & SHARDED_STAGES, lambda: check_workers_installed(params.workers)),
         ("pair" in stages, lambda: _check_responses_per_prompt(params)),

@@ -76,13 +76,16 @@ async def test_chunks_and_evidence(example: Example) -> None:
     tokenizer = open_tokenizer(CONFIG.tokenizer)
     document = Document(example.context, CONFIG, tokenizer, Bm25Retriever())
     extraction_chunks = await document.extraction_chunks()
-    chunks, tokens = document._chunks.result().evidence, len(tokenizer.spans(example.context))
+    tokens = len(tokenizer.spans(example.context))
+    statements = ["Judith Moreau was succeeded by Vera Grau."]
+    [all_chunks] = await document.evidence(statements, tokens)
+    assert "".join(chunk.text for chunk in all_chunks) == example.context
     assert_on_page(
         f"{len(example.context):,} characters and {tokens} tokens",
         f"{len(extraction_chunks)} chunk",
-        f"{len(chunks)} chunks",
+        f"{len(all_chunks)} chunks",
     )
-    [evidence] = await document.evidence(["Judith Moreau was succeeded by Vera Grau."], CONFIG.evidence_chunks)
+    [evidence] = await document.evidence(statements, CONFIG.evidence_chunks)
     assert_on_page(*(f"`context[{chunk.start}:{chunk.end}]`" for chunk in evidence))
 
 

@@ -56,6 +56,7 @@ async def load_or_run_check(
     `on_start` is called before the first judge call of a new check. `run_id` forces a new check that ignores earlier
     replies in the ledger. Raises the JudgeError family, ConfigError and StateError like scoring.
     """
+    # Without the prompts of optional dimensions, which the cases do not use: switching one on needs no new check.
     prompts = load_prompts(score.prompts_dir, score.prompts_manifest, parsing=score.parsing)
     path = folder / f"{check_key(judge, prompts, quick=quick)}.json"
     if run_id is None:
