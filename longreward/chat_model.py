@@ -32,6 +32,8 @@ class ReplyFormat:
     """The JSON schema of the reply, which the server enforces; None: the reply is text."""
     structured: "RequestTemplate | None" = None
     """The prompt that asks for JSON instead, for servers that support schemas; None: there is none."""
+    list_length: int | None = None
+    """How many items the list has, where the prompt fixes their number; None: any number."""
 
 
 ANY_FORMAT = ReplyFormat()

@@ -78,10 +78,12 @@ class CachedJudgeClient:
         """Return the parsed reply to `request`; see `Judge.query`."""
         structured = request.reply_format.structured
         if structured is not None and await self.schemas.is_used():
+            list_length = request.reply_format.list_length
             # In a thread: the material of a long document takes time to escape.
             request = await asyncio.to_thread(
                 structured.request, request.slots, system=request.system, max_tokens=request.max_tokens
             )
+            request = replace(request, reply_format=replace(request.reply_format, list_length=list_length))
             if (schema := request.reply_format.schema) is not None:
                 if parse_truncated is not None:
                     parse_truncated = truncated_json_parser(parse, schema)

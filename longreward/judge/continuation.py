@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from longreward.chat_model import ReplyFormat
+from longreward.chat_model import ChatRequest, ReplyFormat
 from longreward.judge.escaping import find_headings
 from longreward.judge.prompt_manifest import LIST_TEMPLATES, SUPPORT_LIST, Manifest
 from longreward.judge.prompt_template import PromptTemplate
@@ -62,6 +62,15 @@ def reward_reply_format(template: PromptTemplate, language: Language, manifest: 
     if spec.structured is None:
         return derived
     return replace(derived, structured=structured_template(template, spec.structured, language))
+
+
+def end_list(request: ChatRequest, length: int) -> ChatRequest:
+    """Return the request for a numbered list of `length` items, after which the server ends the reply.
+
+    Small models continue such a list, up to the token limit.
+    """
+    stop = (*request.reply_format.stop, f"\n{length + 1}.")
+    return replace(request, reply_format=replace(request.reply_format, stop=stop, list_length=length))
 
 
 def cut_continuation(text: str, format: ReplyFormat) -> str:

@@ -24,6 +24,7 @@ from longreward.judge.config import JudgeConfig
 from longreward.judge.context_window import shorten_advice, window_from_models, window_from_properties
 from longreward.judge.continuation import close_verdict
 from longreward.judge.reasoning import prepend_reasoning
+from longreward.judge.structured_output import fix_list_length
 from longreward.utils.endpoints import read_key
 from longreward.utils.http_errors import CONNECT_TIMEOUT_S, ErrorMapper, is_filter_notice, reported_status
 
@@ -202,6 +203,9 @@ class HttpJudge:
         if stop := self._stop_sequences(request):
             fields["stop"] = stop
         if (schema := request.reply_format.schema) is not None:
+            # Anthropic's API, the other protocol with schemas, refuses limits on the length of lists.
+            if (length := request.reply_format.list_length) is not None:
+                schema = fix_list_length(schema, length)
             json_schema = {"name": request.template, "schema": schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": json_schema}
         return fields

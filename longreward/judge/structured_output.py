@@ -42,6 +42,12 @@ def object_schema(properties: Schema) -> dict[str, Any]:
     }
 
 
+def fix_list_length(schema: Schema, length: int) -> Schema:
+    """Return the schema of a list with exactly `length` items."""
+    *before, (name, items) = schema["properties"].items()
+    return {**schema, "properties": {**dict(before), name: {**items, "minItems": length, "maxItems": length}}}
+
+
 def structured_template(template: PromptTemplate, spec: StructuredSpec, language: Language) -> PromptTemplate:
     """Return the variant of a template that asks for JSON.
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from longreward.judge import Judge
+from longreward.judge.continuation import end_list
 from longreward.judge.prompts import PromptSet
 from longreward.judge.truncation import truncated_list, truncated_tags
 from longreward.records import Example, Extraction, Rubric, RubricItem, Statement, Verdict
@@ -78,7 +79,7 @@ async def judge_rubric(item: DimensionInput) -> Verdict:
     )
     parse = partial(parse_checks, count=count)
     # Of a truncated reply only one with all verdicts is readable.
-    reply = await item.judge.query(request, parse, parse_truncated=truncated_tags(parse))
+    reply = await item.judge.query(end_list(request, count), parse, parse_truncated=truncated_tags(parse))
     if reply.value is None:
         return make_verdict(item, [reply], score=None, reason=reply.reason, analysis=reply.text, prompt_hashes=hashes)
     statements = [

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
 from longreward.chat_model import TokenUsage
 from longreward.judge import ParsedReply
+from longreward.judge.continuation import end_list
 from longreward.judge.prompt_manifest import SUPPORT_LIST
 from longreward.judge.reply_text import parse_json_reply
 from longreward.judge.truncation import truncated_list
@@ -82,11 +83,8 @@ async def request_supports(
         {"statement": numbered, "context": item.prompts.evidence([chunk.text for chunk in chunks], item.language)},
         max_tokens=max(template.max_tokens, SUPPORT_TOKENS * len(texts)),
     )
-    # Small models continue the list, up to the token limit.
-    stop = (*request.reply_format.stop, f"\n{len(texts) + 1}.")
-    request = replace(request, reply_format=replace(request.reply_format, stop=stop))
     parse = partial(parse_supports, count=len(texts))
-    replies = await item.judge.query_panel(request, parse, parse_truncated=truncated_list(parse))
+    replies = await item.judge.query_panel(end_list(request, len(texts)), parse, parse_truncated=truncated_list(parse))
     return GroupReplies(
         chunks,
         [[_select_check(reply, index) for reply in replies] for index in range(len(texts))],

@@ -63,6 +63,10 @@ def test_given_rubric_is_checked_with_one_call_for_each_response() -> None:
     ]
     assert first.calls == 1
     assert not any(request.template == "rubric" for request in judge.requests)
+    # A small model would add lines for items that do not exist.
+    assert {request.reply_format.stop[-1] for request in judge.requests if request.template == "rubric_check"} == {
+        "\n3."
+    }
 
 
 def test_judge_writes_one_rubric_for_all_responses() -> None:

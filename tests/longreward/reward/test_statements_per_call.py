@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from chat_server import completion_body
 
 from longreward import LongReward
 from longreward.chat_model import ChatReply, ChatRequest, TokenUsage
@@ -121,6 +122,39 @@ def test_json_replies_are_assigned_by_position() -> None:
         None,
     )
     assert parse_supports(json.dumps({"verdicts": [row]}), count=2) is None
+
+
+@pytest.mark.parametrize(("kind", "limits"), [("http", {"minItems": 3, "maxItems": 3}), ("anthropic", {})])
+def test_schema_has_the_number_of_statements_where_the_protocol_allows_it(
+    serve_chat: Any, monkeypatch: pytest.MonkeyPatch, kind: str, limits: dict[str, int]
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
+    item = {"analysis": "In passage 1.", "support": FULL}
+
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        prompt = str(body["messages"][0]["content"])
+        if "each of several statements" in prompt:
+            text = json.dumps({"verdicts": [item] * 3})
+        elif "factual statements" in prompt:
+            text = json.dumps({"statements": SENTENCES})
+        else:
+            text = '{"analysis": "Good.", "rating": 8}'
+        if kind == "http":
+            return 200, completion_body(text)
+        return 200, {"content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "usage": {}}
+
+    config = ScoreConfig(statements_per_call=3)
+    with serve_chat(reply) as server:
+        judge = {"kind": kind, "base_url": server.url, "model": "m", "api_key_env": "ANTHROPIC_API_KEY"}
+        reward = LongReward(JudgeConfig.model_validate({**judge, "reply_format": "json_schema"}), config=config)
+        scored = reward.score(context=DOCUMENT, query="What was built?", response="Keld.")
+    assert scored.verdicts["faithfulness"].score == 10
+    lists = [body for body in server.bodies if "each of several statements" in str(body["messages"])]
+    fields = [body.get("response_format", body.get("output_config")) for body in lists]
+    verdicts = [(field.get("json_schema") or field["format"])["schema"]["properties"]["verdicts"] for field in fields]
+    assert [{name: value for name, value in verdict.items() if name.endswith("Items")} for verdict in verdicts] == [
+        limits
+    ]
 
 
 @pytest.mark.parametrize(
