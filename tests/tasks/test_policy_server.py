@@ -120,7 +120,7 @@ async def test_dead_server_restarts_and_finished_shards_stay(tmp_path: Path, mon
             sampled = await sample_in_shards("midway", policy, EXAMPLES * 5, settings, folder=tmp_path)
             await killing
             assert group_of(server)[1].pid != died[0]
-        return sampled.responses
+        return list(sampled.responses)
 
     responses = await sampling()
     assert [response.example_id for response in responses] == [letter for letter in "abcd" * 5 for _ in range(2)]

@@ -202,12 +202,14 @@ async def test_workers_sample_same_responses_and_reject_changed_model(workspace:
 
     scored = await sampling(params, workspace / "spread")
     expected = await sampling(params.model_copy(update={"workers": Params().workers}), workspace / "alone")
-    assert [r.text for r in scored.responses] == [r.text for r in expected.responses]
-    assert scored == expected
+    responses = list(scored.responses)
+    assert [response.text for response in responses] == [response.text for response in expected.responses]
+    assert responses == list(expected.responses)
+    assert scored.report == expected.report
     policy = load_policy(params.policy, ROOT / "models" / "tiny-base")  # without shards, files and workers
     sampled = [response for group in sample(policy, examples, params.sample) for response in group]
-    assert scored.responses == sampled
-    assert all(response.token_ids and response.prompt_hash for response in scored.responses)
+    assert responses == sampled
+    assert all(response.token_ids and response.prompt_hash for response in responses)
     with pytest.raises(WorkerError, match=r"worker tcp://\S+ on .*models/sft is missing, or holds another model"):
         await sampling(params, workspace / "changed")
 
