@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from longreward.benchmarks.config import BenchmarkConfig
-from longreward.benchmarks.downloads import locate_files
+from longreward.benchmarks.downloads import FOLDER, locate_files
 from longreward.benchmarks.infinitebench.metrics import TaskName
 from longreward.benchmarks.longbench.sets import EXTENDED_SETS, JUDGED_SETS, SETS
 from longreward.benchmarks.registry import BenchmarkName, benchmark_class
-from longreward.benchmarks.types import Benchmark, JudgeOptions
+from longreward.benchmarks.types import TOY_DATA, Benchmark, JudgeOptions
 from longreward.errors import DataError
 from longreward.judge.config import JudgeConfig
 
@@ -60,17 +60,32 @@ def _longbench_files(name: Literal["longbench", "longbench_official"], config: B
 
 
 def _locate_sets(source: str, name: BenchmarkName, sets: Sequence[str], config: BenchmarkConfig) -> dict[str, Path]:
-    """Return the folder `data` with the files of the sets, and the benchmark's other files."""
+    """Return the folder `data` with the files of the sets, and the benchmark's other files.
+
+    Without `benchmark.files` none: raises DataError if a configured set has no built-in records.
+    """
+    setting = "tasks" if name == "infinitebench" else "sets"
     if config.files is None:
+        if getattr(getattr(config, name), setting) is not None:
+            _require_builtin(source, name, sets, setting)
         return {}
     data = [f"data/{file}" for file in sets]
     others = [file for file in benchmark_class(name).files.values() if file != "data"]
     try:
         files = locate_files(source, Path(config.files), names=[*data, *others])
     except DataError as error:
-        setting = "tasks" if name == "infinitebench" else "sets"
         raise DataError(f"{error}\nTo run some of them only, list them in benchmark.{name}.{setting}") from None
     return {**files, "data": files[data[0]].parent}
+
+
+def _require_builtin(source: str, name: BenchmarkName, sets: Sequence[str], setting: str) -> None:
+    builtin = {path.name for path in (TOY_DATA / name).glob("*.jsonl")}
+    if missing := [file for file in sets if file not in builtin]:
+        names, available = (", ".join(Path(file).stem for file in files) for files in (missing, sorted(builtin)))
+        raise DataError(
+            f"benchmark.{name}.{setting}: {names} has no built-in records (only {available} do): download the "
+            f"published files with `longreward benchmarks fetch --only {source}` and set benchmark.files to {FOLDER}"
+        )
 
 
 def judge_config(config: BenchmarkConfig, judge: JudgeConfig, options: JudgeOptions) -> JudgeConfig:

@@ -31,6 +31,24 @@ def test_benchmarks_in_configured_order_with_builtin_data_by_default():
     assert not any(benchmark.official for benchmark in benchmarks)
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "infinitebench",
+            {"tasks": ["passkey", "code_run"]},
+            r"benchmark.infinitebench.tasks: code_run has no built-in records \(only longbook_choice_eng, .* do\)"
+            r".* `longreward benchmarks fetch --only infinitebench` and set benchmark.files to data/benchmarks",
+        ),
+        ("longbench", {"sets": ["hotpotqa", "qasper"]}, "longbench.sets: qasper has no .* fetch --only longbench`"),
+        ("longbench_official", {"sets": ["lcc"], "extended": True}, "longbench_official.sets: lcc_e has no built-in"),
+    ],
+)
+def test_sets_without_builtin_records_name_settings(name, settings, message):
+    with pytest.raises(DataError, match=message):
+        open_benchmark(name, BenchmarkConfig(**{name: settings}))
+
+
 @pytest.mark.parametrize("name", get_args(BenchmarkName))
 def test_class_and_module_have_same_name(name):
     assert benchmark_class(name).name == name
