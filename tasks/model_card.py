@@ -16,6 +16,7 @@ from longreward.tasks.dvc_files import data_hashes
 from longreward.tasks.tracking.run import flatten_params
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.markdown import markdown_table
+from longreward.utils.plurals import pluralize
 
 if TYPE_CHECKING:
     from longreward.evaluation.report import Evaluation
@@ -136,7 +137,7 @@ def _limits(params: Params, evaluation: "Evaluation | None", judge: str | None) 
         yield "- A rule-based judge, which compares words and numbers, scored its pairs: use it for tests alone."
     if evaluation is not None:
         documents = max((row.difference.documents for row in evaluation.rows), default=0)
-        yield f"- The measures are of {documents} held-out documents from the source of the training data."
+        yield f"- The measures are of {pluralize(documents, 'held-out document')} from the source of the training data."
         name = judge or params.judge.kind
         yield f"- Reward and dimensions are scores of `{name}`, as those that made the pairs: a gain in them alone does"
         yield "  not show better answers. Gold measures and lengths do not depend on a judge."

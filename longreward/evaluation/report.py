@@ -25,6 +25,7 @@ from longreward.evaluation.significance import least_documents
 from longreward.evaluation.statistics import Estimate, Observation, format_p
 from longreward.records import Role
 from longreward.utils.markdown import Cells, markdown_table
+from longreward.utils.plurals import pluralize
 
 Finding = Literal["learning", "only sharpening", "no improvement", "not compared"]
 ModelDecoding = tuple[Role, str]
@@ -157,11 +158,11 @@ def summarize_effect(rows: Sequence[MeasureChange]) -> tuple[Finding, str]:
     min_documents = least_documents(decisive[0].difference.level, tests)
     if documents < min_documents:
         parts = [
-            f"Nothing can be shown: {documents} held-out documents are too few for {tests} comparisons, at least "
-            f"{min_documents} are needed."
+            f"Nothing can be shown: {pluralize(documents, 'held-out document')} {'is' if documents == 1 else 'are'} "
+            f"too few for {pluralize(tests, 'comparison')}, at least {min_documents} are needed."
         ]
     elif finding != "learning" and (limits := _list_limits(by_label, learning)):
-        parts.append(f"The {documents} held-out documents can detect a true difference of {limits}.")
+        parts.append(f"The {pluralize(documents, 'held-out document')} can detect a true difference of {limits}.")
     if finding == "learning" and not_learned:
         parts.append(f"It is not better at {', '.join(not_learned)}.")
     if mixed_learning := [label for label in learning if label in mixed]:
