@@ -32,8 +32,9 @@ TOTAL_TIMEOUT_FACTOR = 10  # times timeout_s, for a whole reply that arrives in 
 # httpx checks every idle connection of its pool for each request, so several small pools are faster than a large one.
 POOL_SIZE, MAX_POOLS = 16, 8
 PROPERTIES_PATH = "/props"  # of llama.cpp's server
-# Fields that a request can do without, and how a refusal of each names it.
-OPTIONAL_FIELDS = {"logprobs": "logprob", "stop": "stop"}
+LIST_LENGTH = "maxItems"  # in a schema, with minItems: llama.cpp enforces both, Azure OpenAI supports neither
+# What a request can do without, and how a refusal of each names it.
+OPTIONAL_FIELDS = {"logprobs": "logprob", "stop": "stop", LIST_LENGTH: "items"}
 # In lower case: Gemini passes on its own names ("SAFETY"), or adds one ("content_filter: SAFETY").
 _FILTER_FINISH_REASONS = (
     *("content_filter", "sensitive", "refusal"),
@@ -112,11 +113,10 @@ class HttpJudge:
             return reply
         if isinstance(failure, JudgeRefused):
             # Other requests in flight may have met the same refusal, so what counts is what this one contained.
-            refused = {
-                name
-                for name, word in OPTIONAL_FIELDS.items()
-                if name in fields and name not in self._config.extra_body and word in str(failure).lower()
-            }
+            sent = fields.keys() - self._config.extra_body.keys()
+            if "response_format" in sent and LIST_LENGTH in str(fields["response_format"]):
+                sent.add(LIST_LENGTH)
+            refused = {name for name in sent & OPTIONAL_FIELDS.keys() if OPTIONAL_FIELDS[name] in str(failure).lower()}
             if refused:
                 self._refused_fields |= refused
                 return await HttpJudge.complete(self, request, temperature=temperature)
@@ -203,8 +203,9 @@ class HttpJudge:
         if stop := self._stop_sequences(request):
             fields["stop"] = stop
         if (schema := request.reply_format.schema) is not None:
-            # Anthropic's API, the other protocol with schemas, refuses limits on the length of lists.
-            if (length := request.reply_format.list_length) is not None:
+            # A batch cannot be sent again without the field. Anthropic's API always refuses a length above 1.
+            can_limit = LIST_LENGTH not in self._refused_fields and self._config.mode != "batch"
+            if can_limit and (length := request.reply_format.list_length) is not None:
                 schema = fix_list_length(schema, length)
             json_schema = {"name": request.template, "schema": schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": json_schema}

@@ -157,6 +157,26 @@ def test_schema_has_the_number_of_statements_where_the_protocol_allows_it(
     ]
 
 
+def test_server_that_refuses_a_list_length_gets_the_schema_without_it(serve_chat: Any) -> None:
+    def reply(body: dict[str, Any]) -> tuple[int, Any]:
+        if "response_format" not in body:
+            return 200, completion_body("No relevant information")  # extraction, which is always text
+        properties = body["response_format"]["json_schema"]["schema"]["properties"]
+        if "maxItems" in properties.get("verdicts", {}):
+            return 400, {"error": {"message": "Invalid schema for response_format: 'minItems' is not permitted."}}
+        item = {"analysis": "In passage 1.", "support": FULL}
+        values = {"verdicts": [item] * 3, "statements": SENTENCES, "analysis": "Good.", "rating": 8}
+        return 200, completion_body(json.dumps({name: values[name] for name in properties}))
+
+    with serve_chat(reply) as server:
+        judge = JudgeConfig(kind="http", base_url=server.url, model="m", reply_format="json_schema")
+        config = ScoreConfig(statements_per_call=3)
+        scored = LongReward(judge, config=config).score(context=DOCUMENT, query="What was built?", response="Keld.")
+    assert scored.verdicts["faithfulness"].score == 10
+    lists = [body for body in server.bodies if "each of several statements" in str(body["messages"])]
+    assert ["maxItems" in str(body) for body in lists] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"strategy": "adaptive"}, "strategy is adaptive"), ({"parsing": "published"}, "parsing is published")],
