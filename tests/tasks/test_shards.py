@@ -104,7 +104,7 @@ async def test_progress_counts_finished_and_running_shards(tmp_path: Path, monke
     updates: list[tuple[int, int]] = []
 
     @contextmanager
-    def record_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    def record_progress(title: str, *, detail: Callable[[], str]) -> Iterator[Callable[[int, int], None]]:
         yield lambda *update: updates.append(update)
 
     async def work(shard: Sequence[int], on_progress: OnProgress) -> list[Evidence]:
