@@ -33,6 +33,7 @@ from longreward.tasks.interruption import Interrupted, cancelled_state, stop_on_
 from longreward.tasks.pipeline_lock import pipeline_lock
 from longreward.tasks.pipeline_tasks import (
     add_raw_data,
+    fork_stages,
     push_data,
     reproduce_stage,
     show_waiting,
@@ -116,7 +117,7 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
         started = time.monotonic()  # without the time that this run waited for others
         await close_killed_flows()
         repair_locks()
-        async with private_copy(name, settings) if settings else nullcontext():
+        async with private_copy(name, settings) if settings else nullcontext(), fork_stages(stages):
             await add_raw_data()
             check_inputs(stages)
             params = read_params().model_dump(mode="json")

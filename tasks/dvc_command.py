@@ -22,7 +22,8 @@ import psutil
 from longreward.errors import DataError
 from longreward.tasks.dvc_files import RAW, RAW_ENTRY, stage_entries
 from longreward.tasks.pipeline_lock import POLL_INTERVAL_S
-from longreward.tasks.processes import CommandResult, is_dvc, run_in_group
+from longreward.tasks.processes import CommandResult, is_dvc, run_in_group, start_program
+from longreward.tasks.stage_processes import running_fork_server
 from longreward.utils.console import is_verbose
 from longreward.utils.progress import format_duration
 
@@ -73,7 +74,7 @@ async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) 
 
     While another DVC command holds a lock, this waits and tries again.
     """
-    command = [*(DVC if is_verbose() else QUIET_DVC), "repro", "--single-item", *(["--force"] if force else []), stage]
+    arguments = ["repro", "--single-item", *(["--force"] if force else []), stage]
     # The commands of the stages call `python`: it must be this one, even if its environment is not activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {"PATH": path, **environment}
@@ -81,7 +82,12 @@ async def reproduce(stage: str, *, force: bool, environment: Mapping[str, str]) 
     def show_line(line: str) -> bool:
         return bool(line) and not line.startswith(HINTS if is_verbose() else (*HINTS, "ERROR: "))
 
-    return await _retry_while_locked(lambda: run_in_group(command, environment=environment, show_line=show_line))
+    server = running_fork_server(stage)
+    command = arguments if server else [*(DVC if is_verbose() else QUIET_DVC), *arguments]
+    start = server.start if server else start_program
+    return await _retry_while_locked(
+        lambda: run_in_group(command, environment=environment, show_line=show_line, start=start)
+    )
 
 
 async def has_nothing_to_do() -> bool:

@@ -21,6 +21,7 @@ class StageEntry:
     """A stage of `dvc.yaml`."""
 
     name: str
+    command: str
     inputs: tuple[Path, ...]
     sections: tuple[str, ...]
     """Of params.yaml."""
@@ -39,6 +40,7 @@ def stage_entries(path: Path = Path("dvc.yaml")) -> dict[str, StageEntry]:
         outputs = [output for kind in ("outs", "metrics", "plots") for output in stage.get(kind, ())]
         entries[name] = StageEntry(
             name=name,
+            command=str(stage.get("cmd", "")),
             inputs=tuple(Path(dependency) for dependency in stage.get("deps", ())),
             sections=tuple(param.partition(".")[0] for param in stage.get("params", ())),
             # An output with options is a mapping of one key, its path.

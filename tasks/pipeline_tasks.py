@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +40,7 @@ from longreward.tasks.stage import (
     stage_exit_file,
 )
 from longreward.tasks.stage_metrics import StageReport, format_headline, read_report
+from longreward.tasks.stage_processes import fork_server
 from longreward.tasks.state import STATE_VARIABLE, delete_committed, state_folder
 from longreward.tasks.tracking.run import UNKNOWN
 from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage
@@ -122,6 +123,15 @@ async def reproduce_stage(
     return result
 
 
+def fork_stages(stages: Sequence[str]) -> AbstractAsyncContextManager[None]:
+    """Start the stages in the block from one process that imports their libraries once, see `tasks.fork_server`."""
+    return fork_server(stages, environment=_server_environment())
+
+
+def _server_environment() -> dict[str, str]:
+    return PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value()).environment
+
+
 async def _is_interrupted(task: object, run: object, state: Any) -> bool:
     return isinstance(await state.aresult(raise_on_failure=False), StageInterrupted)
 
@@ -146,7 +156,6 @@ async def _reproduce(
 ) -> StageResult | State[StageResult]:
     started = time.monotonic()
     task_run_id = TaskRunContext.get().task_run.id  # type: ignore[union-attr]
-    server = PrefectServer(str(PREFECT_API_URL.value()), PREFECT_API_AUTH_STRING.value())
     exit_file = stage_exit_file(task_run_id)
     environment = {
         STAGE_EXIT: str(exit_file),
@@ -156,7 +165,7 @@ async def _reproduce(
         PARENT: parent,
         RUN_NAME: run_name,
         STATE_VARIABLE: str(state_folder()),
-        **server.environment,
+        **_server_environment(),
     }
     try:
         command = await dvc_command.reproduce(name, force=force, environment=environment)

@@ -12,17 +12,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import psutil
 
 TERMINATE_TIMEOUT_S = 15.0  # between SIGTERM and SIGKILL: a training may be writing its checkpoint
 POLL_INTERVAL_S = 0.5
 TAIL_LINES = 40
+LINE_LIMIT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def owner_process() -> ProcessRef:
 
 def is_dvc(word: str) -> bool:
     """Whether a word of a command line shows that it is DVC's: `dvc`, `python …/dvc`, `python -m dvc`."""
-    return Path(word).stem == "dvc" or word == "longreward.tasks.quiet_dvc"
+    return Path(word).stem == "dvc" or word in ("longreward.tasks.quiet_dvc", "longreward.tasks.fork_server")
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,41 @@ class CommandResult:
     output: str
 
 
+class GroupProcess(Protocol):
+    """The leader of a process group: the part of asyncio.subprocess.Process that `run_in_group` uses."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What it prints."""
+
+    async def wait(self) -> int:
+        """Return its exit code once it has ended."""
+
+
+async def start_program(command: Sequence[str], environment: Mapping[str, str], *, direct: bool) -> GroupProcess:
+    """Start a program; with `direct`, its stderr is that of this process, else its stdout."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=None if direct else subprocess.STDOUT,
+        limit=LINE_LIMIT_BYTES,
+        start_new_session=True,
+    )
+
+
 async def run_in_group(
     command: Sequence[str],
     *,
     environment: Mapping[str, str],
     quiet: bool = False,
     show_line: Callable[[str], bool] = lambda line: True,
+    start: Callable[..., Awaitable[GroupProcess]] = start_program,
 ) -> CommandResult:
     """Run `command` to its end in a process group of its own; terminate the group on cancellation or error.
 
@@ -109,17 +139,10 @@ async def run_in_group(
         environment: variables on top of those of this process.
         quiet: print nothing. Otherwise the lines for which `show_line` is true are printed, and on a terminal stderr
             goes there directly, so that progress bars work.
+        start: starts the command, with the signature of `start_program`.
     """
     direct = sys.stderr.isatty() and not quiet
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=None if direct else subprocess.STDOUT,
-        limit=1 << 20,
-        start_new_session=True,
-    )
+    process = await start(command, environment, direct=direct)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
     try:
         assert process.stdout is not None

@@ -19,10 +19,12 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from toy_project import ToyProject, running_processes
 
+from longreward.tasks.stage_processes import forks_stages
+
 
 @pytest.fixture
 def project(tmp_path: Path, prefect_server: str) -> ToyProject:
-    return ToyProject(tmp_path, prefect_server)
+    return ToyProject(tmp_path, prefect_server, modules=True)
 
 
 async def read_flow_run(name: str) -> FlowRun:
@@ -199,6 +201,8 @@ async def test_interrupted_pipeline_is_cancelled_and_next_run_continues(
         time.sleep(0.1)  # noqa: ASYNC251
     children = psutil.Process(running.pid).children(recursive=True)
     assert len(children) >= 2  # dvc and the stage
+    forked = [child for child in children if "longreward.tasks.fork_server" in child.cmdline()]
+    assert len(forked) >= (3 if forks_stages() else 0)  # the server, dvc and the stage
     running.send_signal(number)
     output, _ = running.communicate(timeout=60)
     assert running.returncode == code

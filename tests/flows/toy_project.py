@@ -46,9 +46,12 @@ pair: {{}}
 
 
 class ToyProject:
-    """A project of two stages that take no time; `write` sets their raw data."""
+    """A project of two stages that take no time; `write` sets their raw data.
 
-    def __init__(self, folder: Path, server: str) -> None:
+    With `modules` the commands of the stages are `python -m …` as in a real project, which a fork server can start.
+    """
+
+    def __init__(self, folder: Path, server: str, *, modules: bool = False) -> None:
         self.folder = folder
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("LONGREWARD_", "MLFLOW_", "DVC_"))}
         self.environment = {
@@ -60,7 +63,10 @@ class ToyProject:
             "LONGREWARD_VERBOSE": "1",  # tests read names of flow runs from Prefect's lines
         }
         (folder / "data/raw").mkdir(parents=True)
-        (folder / "dvc.yaml").write_text(GRAPH)
+        (folder / "dvc.yaml").write_text(GRAPH.replace("python toy.py ", "python -m toy_") if modules else GRAPH)
+        for name in ("prepare", "pair"):
+            main = f"from longreward.tasks.stage import main\nfrom toy import {name}\n\nmain({name})\n"
+            (folder / f"toy_{name}.py").write_text(main)
         (folder / "params.yaml").write_text(PARAMS)
         (folder / ".gitignore").write_text("/.longreward/\n")
         (folder / "toy.py").write_text((Path(__file__).parent / "toy.py").read_text())

@@ -1,0 +1,133 @@
+"""Start `dvc repro` for the stages of a pipeline run, from a fork server where that is faster.
+
+    async with fork_server(stages, environment=…):
+        await run_in_group(["repro", "sft"], environment=…, start=running_fork_server("sft").start)
+
+Without one, and where `dvc repro` is called in a shell, each stage is a new Python process.
+"""
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from longreward.errors import StateError
+from longreward.tasks.dvc_files import stage_entries
+from longreward.tasks.fork_server import REPLY_BYTES
+from longreward.tasks.processes import LINE_LIMIT_BYTES, GroupProcess
+
+# What stages import, which takes nearly all of the time before their own work.
+LIBRARIES = (
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo",
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "prefect.artifacts",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+)
+MODEL_LIBRARIES = ("torch", "transformers.generation.utils", "transformers.models.llama.modeling_llama")
+TRAINING_LIBRARIES = ("transformers.trainer", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer")
+MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate", "benchmark"})
+TRAINING_STAGES = frozenset({"sft", "train"})
+# A driver that is initialized in a process cannot be used in its forks, and libraries may do so when imported.
+GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+
+
+class ForkServer:
+    """The client of a server that was started with `connection`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    async def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, direct: bool) -> GroupProcess:
+        """Start `dvc repro … <stage>`; with `direct`, its stderr is that of this process, else its stdout."""
+        read, write = os.pipe()
+        request = {"arguments": list(arguments), "environment": dict(environment)}
+        request["command"] = stage_entries()[arguments[-1]].command
+        stderr = sys.stderr.fileno() if direct else write
+        socket.send_fds(self._connection, [json.dumps(request).encode()], [write, stderr])
+        os.close(write)
+        reader = asyncio.StreamReader(limit=LINE_LIMIT_BYTES)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", 0)
+        )
+        return _ForkedProcess(await self.receive(), reader, self)
+
+    async def receive(self) -> int:
+        """Return the next number that the server sends; raises StateError if the server has ended."""
+        reply = await asyncio.get_running_loop().sock_recv(self._connection, REPLY_BYTES)
+        if not reply:
+            raise StateError("the process that starts the stages has ended; the same command continues from there")
+        return int.from_bytes(reply, "big", signed=True)
+
+
+class _ForkedProcess:
+    def __init__(self, pid: int, stdout: asyncio.StreamReader, server: ForkServer) -> None:
+        self.pid, self.stdout, self._server = pid, stdout, server
+
+    async def wait(self) -> int:
+        return await self._server.receive()
+
+
+_server: ForkServer | None = None
+
+
+@asynccontextmanager
+async def fork_server(stages: Collection[str], *, environment: Mapping[str, str]) -> AsyncIterator[None]:
+    """Start a fork server for these stages, which `reproduce` uses in the block, where several stages can share it."""
+    global _server
+    stages = [name for name in stages if _is_module(name)]
+    if len(stages) < 2 or not forks_stages():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "longreward.tasks.fork_server", str(theirs.fileno()), *_libraries(stages)),
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # Ctrl-C is for the pipeline, which ends its stages in order
+        )
+        theirs.close()
+        _server = ForkServer(ours)
+        try:
+            yield
+        finally:
+            _server = None
+            ours.close()
+            with suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+def forks_stages() -> bool:
+    """Return whether this machine is one on which stages may be forked."""
+    return sys.platform == "linux" and not any(map(Path.exists, GPU_DEVICES))
+
+
+def running_fork_server(stage: str) -> ForkServer | None:
+    """Return the fork server of this process if there is one and it can start the stage."""
+    return _server if _is_module(stage) else None
+
+
+def _is_module(stage: str) -> bool:
+    return bool(re.fullmatch(r"python -m [\w.]+", stage_entries()[stage].command))
+
+
+def _libraries(stages: Collection[str]) -> list[str]:
+    libraries = [*LIBRARIES]
+    if not MODEL_STAGES.isdisjoint(stages):
+        libraries += MODEL_LIBRARIES
+    if not TRAINING_STAGES.isdisjoint(stages):
+        libraries += TRAINING_LIBRARIES
+    return libraries
