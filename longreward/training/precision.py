@@ -27,7 +27,8 @@ Bf16 = bool | Literal["auto"]
 FILE_NAME = "precision.json"
 MIN_SPEEDUP = 1.2  # float32 is more precise, and near break-even the choice would differ from run to run
 REPEATS = 3
-BUDGET_S = 0.5  # CPU time of a float32 forward pass; larger batches are reduced to it
+BUDGET_S = 0.5  # CPU time of a float32 forward pass; longer texts are cut to it
+ROWS_BUDGET_S = 0.1  # the same for several rows, which hardly change the ratio
 HOPELESS_SLOWDOWN = 3.0  # above, the backward pass is not measured
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,13 @@ def bfloat16_speedup(model: Any, *, rows: int, tokens: int, full: bool = True) -
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # Reduce the batch until a forward pass takes at most BUDGET_S: rows first, then tokens.
+        # Reduce the batch until a forward pass is within the budgets: rows first, then tokens.
         probe = min(tokens, 32)
         _forward_seconds(model, _make_ids(model, 1, probe), bf16=False)  # warm-up
         per_token = max(_forward_seconds(model, _make_ids(model, 1, probe), bf16=False), 1e-6) / probe
         affordable = max(probe, int(BUDGET_S / per_token))
-        ids = _make_ids(model, max(1, min(rows, affordable // tokens)), min(tokens, affordable))
+        rows = max(1, min(rows, int(ROWS_BUDGET_S / per_token) // tokens))
+        ids = _make_ids(model, rows, min(tokens, affordable))
 
         float32_s = _forward_seconds(model, ids, bf16=False)
         if _forward_seconds(model, ids, bf16=True) > HOPELESS_SLOWDOWN * float32_s:
