@@ -3,10 +3,10 @@
     python benchmarks/stage_memory.py [--stages pair evaluate benchmark] [--prompts 200 2000]
 
 Runs each stage in a new project, in a process of its own, with documents of 20,000 characters. `pair` reads five
-scored responses to each prompt with five statements and their evidence. `evaluate` and `benchmark` (factscore with the
-held-out prompts) answer once at temperature 1 and once greedily. A judge in the same process replies at once, and the
-tiny model's answers are random words instead of its own, so that generation takes no time. Prints the memory after the
-imports, the peak and the time.
+scored responses to each prompt with five statements and their evidence. `evaluate` has one answer of each model at
+temperature 1 and a greedy one, `benchmark` is factscore with the held-out prompts. A judge in the same process replies
+at once, and the tiny model's answers are random words instead of its own, so that generation takes no time. Prints the
+memory after the imports, the peak and the time.
 """
 
 import os

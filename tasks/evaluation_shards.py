@@ -12,7 +12,7 @@ from longreward.reward import ScoredExample, Scorer
 from longreward.tasks.evaluation_records import MODELS
 from longreward.tasks.policy_server import open_policy
 from longreward.tasks.sample_shards import sample_in_shards
-from longreward.tasks.score_shards import ScoringItems, score_in_shards
+from longreward.tasks.score_shards import AnsweredExamples, score_in_shards
 from longreward.tasks.stage import StageRun
 
 
@@ -50,5 +50,5 @@ async def score_answers(
     answers: Sequence[Sequence[Response]],
 ) -> Iterable[ScoredExample]:
     """Score the answers to each held-out prompt with the judge."""
-    items = ScoringItems(examples, answers)
+    items = AnsweredExamples(examples, answers)
     return await score_in_shards(f"verdicts-{name}", judge, items, run.params.score, scorer=scorer, folder=run.state)

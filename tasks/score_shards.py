@@ -19,7 +19,7 @@ ScoringItem = tuple[Example, Sequence[Response]]
 SHARD_LIMIT_S = 6 * 3600.0  # each judge call has its own timeout; this one ends a shard that hangs elsewhere
 
 
-class ScoringItems(Sequence[ScoringItem]):
+class AnsweredExamples(Sequence[ScoringItem]):
     """Examples, which may be on disk, with the group of responses to each."""
 
     def __init__(self, examples: Sequence[Example], groups: Sequence[Sequence[Response]]) -> None:
@@ -31,11 +31,11 @@ class ScoringItems(Sequence[ScoringItem]):
     @overload
     def __getitem__(self, index: int) -> ScoringItem: ...
     @overload
-    def __getitem__(self, index: slice) -> "ScoringItems": ...
-    def __getitem__(self, index: int | slice) -> "ScoringItem | ScoringItems":
+    def __getitem__(self, index: slice) -> "AnsweredExamples": ...
+    def __getitem__(self, index: int | slice) -> "ScoringItem | AnsweredExamples":
         if isinstance(index, int):
             return self.examples[index], self.groups[index]
-        return ScoringItems(self.examples[index], self.groups[index])
+        return AnsweredExamples(self.examples[index], self.groups[index])
 
 
 async def score_in_shards(
