@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument(
         "--statements-per-call", type=integer_between(2), action="append", default=[], metavar="N", help="repeatable"
     )
+    parser.add_argument("--no-pairwise", action="store_true", help="skip the tournament of pairwise comparisons")
     parser.add_argument("--reward-model", metavar="MODEL", help="as for `longreward reward-bench`; '' for pair.srm")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results and of the ledger")
     add_settings_arguments(parser, default="the paper's settings")
@@ -125,7 +126,10 @@ def main() -> None:
     else:
         items = builtin_sample(options.items_limit)
     options.out.mkdir(parents=True, exist_ok=True)
-    methods = asyncio.run(measure_judge(params, items, options.out / "ledger.sqlite", options.statements_per_call))
+    ledger = options.out / "ledger.sqlite"
+    methods = asyncio.run(
+        measure_judge(params, items, ledger, options.statements_per_call, pairwise=not options.no_pairwise)
+    )
     if options.reward_model is not None:
         model = open_reward_model(params.pair.srm, options.reward_model, state=options.out)
         scores = score_with_reward_model(model, items)
@@ -152,7 +156,7 @@ def sample_groups(items: Sequence[Item], count: int) -> list[Item]:
 
 
 async def measure_judge(
-    params: Params, items: Sequence[Item], ledger: Path, statements_per_call: Sequence[int]
+    params: Params, items: Sequence[Item], ledger: Path, statements_per_call: Sequence[int], *, pairwise: bool
 ) -> list[Method]:
     """Measure the methods that query the judge."""
     methods: list[Method] = []
@@ -184,8 +188,9 @@ async def measure_judge(
                 if own_rewards := rewards.get(f"{dimension} only"):
                     own_usage = {template: usage[template] for template in DIMENSION_TEMPLATES[dimension]}
                     methods.append(make_method(f"{dimension} only", items, own_rewards, total(own_usage)))
-            compared, usage = await compare_metered(judge, params.pair.pairwise, items)
-            methods.append(make_method("pairwise", items, compared, total(usage)))
+            if pairwise:
+                compared, usage = await compare_metered(judge, params.pair.pairwise, items)
+                methods.append(make_method("pairwise", items, compared, total(usage)))
         if params.judge.has_panel:
             async with (
                 open_judge(params.judge, ledger=ledger, budget=budget) as judge,
