@@ -84,7 +84,8 @@ def _log_lines(estimate: "ProgressEstimate", log_interval_s: float) -> Iterator[
 
     def log_regularly() -> None:
         global _last_line_s
-        while not stop.wait(max(0.0, _last_line_s + log_interval_s - time.monotonic())):
+        # At least a second: work that starts after a long silence would report nothing done yet.
+        while not stop.wait(max(min(1.0, log_interval_s), _last_line_s + log_interval_s - time.monotonic())):
             log.info("%s", estimate)
             _last_line_s = time.monotonic()
 
