@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -51,7 +52,19 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Formats help without the empty line that argparse puts above a list of subcommands."""
+    """Formats examples as shell commands, and no empty line above a list of subcommands."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if not text.startswith("example: "):
+            return super()._fill_text(text, width, indent)
+        command, *options = re.split(r" (?=-)", text)
+        lines = [command]
+        for option in options:
+            if len(lines[-1]) + len(option) + len("  \\") <= width:
+                lines[-1] += f" {option}"
+            else:
+                lines.append(f"  {option}")
+        return " \\\n".join(lines)
 
     def _format_action(self, action: argparse.Action) -> str:
         if isinstance(action, argparse._SubParsersAction):

@@ -1,6 +1,7 @@
 """The argument parser: the version, names that do not exist, the form of errors, and what they do not import."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -99,3 +100,15 @@ def test_help_fits_60_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 60
     assert "    run          run the pipeline, optionally with" in lines
+
+
+def test_example_of_help_can_be_pasted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main(["score", "--help"])
+    command = capsys.readouterr().out.partition("example: ")[2]
+    assert max(map(len, command.splitlines())) <= 60
+    assert command.count("\\\n") == 4
+    arguments = shlex.split(command)
+    assert arguments[:4] == ["longreward", "score", "--data", "sft.jsonl"]
+    assert arguments[-2:] == ["-S", "judge.model=my-judge"]
