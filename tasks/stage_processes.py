@@ -37,21 +37,26 @@ MODEL_LIBRARIES = ("torch", "transformers.generation.utils", "transformers.model
 TRAINING_LIBRARIES = ("transformers.trainer", "trl.trainer.dpo_trainer", "trl.trainer.sft_trainer")
 MODEL_STAGES = frozenset({"sft", "sample", "train", "evaluate", "benchmark"})
 TRAINING_STAGES = frozenset({"sft", "train"})
+MODULE_COMMAND = re.compile(r"python -m [\w.]+")
 # A driver that is initialized in a process cannot be used in its forks, and libraries may do so when imported.
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 class ForkServer:
-    """The client of a server that was started with `connection`."""
+    """The client of a server that was started with `connection`.
 
-    def __init__(self, connection: socket.socket) -> None:
+    `commands` are those of the stages that it can start, by stage.
+    """
+
+    def __init__(self, connection: socket.socket, commands: Mapping[str, str]) -> None:
         self._connection = connection
+        self.commands = commands
 
     async def start(self, arguments: Sequence[str], environment: Mapping[str, str], *, direct: bool) -> GroupProcess:
         """Start `dvc repro … <stage>`; with `direct`, its stderr is that of this process, else its stdout."""
         read, write = os.pipe()
         request = {"arguments": list(arguments), "environment": dict(environment)}
-        request["command"] = stage_entries()[arguments[-1]].command
+        request["command"] = self.commands[arguments[-1]]
         stderr = sys.stderr.fileno() if direct else write
         socket.send_fds(self._connection, [json.dumps(request).encode()], [write, stderr])
         os.close(write)
@@ -84,22 +89,23 @@ _server: ForkServer | None = None
 async def fork_server(stages: Collection[str], *, environment: Mapping[str, str]) -> AsyncIterator[None]:
     """Start a fork server for these stages, which `reproduce` uses in the block, where several stages can share it."""
     global _server
-    stages = [name for name in stages if _is_module(name)]
-    if len(stages) < 2 or not forks_stages():
+    entries = stage_entries()
+    commands = {name: entries[name].command for name in stages if MODULE_COMMAND.fullmatch(entries[name].command)}
+    if len(commands) < 2 or not forks_stages():
         yield
         return
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     with ours, theirs:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "longreward.tasks.fork_server", str(theirs.fileno()), *_libraries(stages)),
+            *(sys.executable, "-m", "longreward.tasks.fork_server", str(theirs.fileno()), *_libraries(commands)),
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C is for the pipeline, which ends its stages in order
         )
         theirs.close()
-        _server = ForkServer(ours)
+        _server = ForkServer(ours, commands)
         try:
             yield
         finally:
@@ -117,11 +123,7 @@ def forks_stages() -> bool:
 
 def running_fork_server(stage: str) -> ForkServer | None:
     """Return the fork server of this process if there is one and it can start the stage."""
-    return _server if _is_module(stage) else None
-
-
-def _is_module(stage: str) -> bool:
-    return bool(re.fullmatch(r"python -m [\w.]+", stage_entries()[stage].command))
+    return _server if _server is not None and stage in _server.commands else None
 
 
 def _libraries(stages: Collection[str]) -> list[str]:
