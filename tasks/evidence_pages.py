@@ -120,22 +120,22 @@ def _add_rewards(page: EvidencePage, params: Params, cost_of: CostOf, *, with_pa
     if not ids and with_pairs:  # `pair.method: given`: the prompts are those of the pairs
         _add_given_pairs(page, pairs_file, cost_of, limit)
         return
-    wanted = _evenly_spaced(ids, limit)
+    selected = _evenly_spaced(ids, limit)
     scored = group_by_example(
-        (response for file in scored_files for response in _read_of(file, scored_from_row, wanted)), wanted
+        (response for file in scored_files for response in _read_of(file, scored_from_row, selected)), selected
     )
     sampled: dict[str, list[Response]] = {}
     if not scored:
-        for response in _read_of(sampled_file, response_from_row, wanted):
+        for response in _read_of(sampled_file, response_from_row, selected):
             sampled.setdefault(response.example_id, []).append(response)
-    chunk_info = _read_of(SCORED / "chunk_info.jsonl", extraction_from_row, wanted, by_response=False)
+    chunk_info = _read_of(SCORED / "chunk_info.jsonl", extraction_from_row, selected, by_response=False)
     extractions = {extraction.example_id: extraction for extraction in chunk_info}
     pairs: dict[str, PreferencePair] = {}
     reasons: dict[str, str] = {}
     if with_pairs:
-        pairs = {pair.id: pair for pair in _read_of(pairs_file, pair_from_row, wanted, by_response=False)}
+        pairs = {pair.id: pair for pair in _read_of(pairs_file, pair_from_row, selected, by_response=False)}
         reasons = {str(row["example_id"]): str(row["reason"]) for row in _read(PAIRS / "without_pair.jsonl", dict)}
-    examples = _read_of(PREPARED / "preference.jsonl", example_from_row, wanted, by_response=False)
+    examples = _read_of(PREPARED / "preference.jsonl", example_from_row, selected, by_response=False)
     entries = (
         reward_entry(
             PromptRecords(
@@ -179,23 +179,23 @@ def _add_evaluation(page: EvidencePage, cost_of: CostOf, *, limit: int | None) -
 
     # Rewards first, so that documents and verdicts of the other prompts are not in memory.
     keys = rank_by_reward_difference(_read(verdicts_file, reward))
-    wanted = set(keys[:limit])
-    wanted_ids = {example_id for _, example_id in wanted}
+    selected = set(keys[:limit])
+    selected_ids = {example_id for _, example_id in selected}
 
     def measure(row: Row) -> tuple[tuple[str, str, str], Mapping[str, float]]:
         return (str(row["model"]), str(row["decoding"]), str(row["idx"])), row.get("measures") or {}
 
     def judged_answer(row: Row) -> JudgedAnswer | None:
         role, decoding, example_id, _ = reward(row)
-        return (role, decoding, scored_from_row(row)) if (decoding, example_id) in wanted else None
+        return (role, decoding, scored_from_row(row)) if (decoding, example_id) in selected else None
 
-    examples = _read_of(PREPARED / "heldout.jsonl", example_from_row, wanted_ids, by_response=False)
-    extractions = _read_of(EVALUATION / "chunk_info.jsonl", extraction_from_row, wanted_ids, by_response=False)
+    examples = _read_of(PREPARED / "heldout.jsonl", example_from_row, selected_ids, by_response=False)
+    extractions = _read_of(EVALUATION / "chunk_info.jsonl", extraction_from_row, selected_ids, by_response=False)
     entries = evaluation_entries(
         {example.id: example for example in examples},
         (answer for answer in _read(verdicts_file, judged_answer) if answer is not None),
         {extraction.example_id: extraction for extraction in extractions},
-        dict(_read_of(answers_file, measure, wanted_ids)),
+        dict(_read_of(answers_file, measure, selected_ids)),
         cost_of,
     )
     page.add(PageCollection("evaluation", "Evaluation", "comparison", total=len(keys)), entries)
@@ -235,15 +235,15 @@ def _read(path: Path, convert: Callable[[Row], T]) -> Iterator[T]:
 
 
 def _read_of(
-    path: Path, convert: Callable[[Row], T], wanted: Collection[str], *, by_response: bool = True
+    path: Path, convert: Callable[[Row], T], selected: Collection[str], *, by_response: bool = True
 ) -> Iterator[T]:
-    """Yield the records of the wanted prompts; other rows are parsed as JSON alone, which is a tenth of the work."""
+    """Yield the records of the selected prompts; other rows are parsed as JSON alone, which is a tenth of the work."""
 
-    def convert_wanted(row: Row) -> T | None:
+    def convert_selected(row: Row) -> T | None:
         record_id = parse_id(row.get("idx"))
-        return convert(row) if (record_id.rpartition("-")[0] if by_response else record_id) in wanted else None
+        return convert(row) if (record_id.rpartition("-")[0] if by_response else record_id) in selected else None
 
-    return (record for record in _read(path, convert_wanted) if record is not None)
+    return (record for record in _read(path, convert_selected) if record is not None)
 
 
 def _evenly_spaced(ids: Sequence[str], limit: int | None) -> dict[str, None]:

@@ -142,8 +142,8 @@ class CaseGenerator:
     def _variable_tracking(self, rng: random.Random, size: int) -> Sample:
         chain = self._chain(rng, size, letters=5)
         example = self._chain(rng, EXAMPLE_NOISE, letters=3)
-        shown = f"{example.prompt}{example.answer_prefix} {' '.join(example.references)}\n\n"
-        return replace(chain, prompt=shown + chain.prompt)
+        demonstration = f"{example.prompt}{example.answer_prefix} {' '.join(example.references)}\n\n"
+        return replace(chain, prompt=demonstration + chain.prompt)
 
     def _chain(self, rng: random.Random, size: int, *, letters: int) -> Sample:
         variables: list[str] = []
@@ -164,8 +164,8 @@ class CaseGenerator:
             question, example = self._word_list(rng, size, 6, 1), self._word_list(rng, 20, 3, 1)
         else:
             question, example = self._word_list(rng, size, 30, 3), self._word_list(rng, 40, 10, 3)
-        shown = f"{example.prompt}{example.answer_prefix} {_number(example.references)}\n"
-        return replace(question, prompt=shown + question.prompt)
+        demonstration = f"{example.prompt}{example.answer_prefix} {_number(example.references)}\n"
+        return replace(question, prompt=demonstration + question.prompt)
 
     def _word_list(self, rng: random.Random, size: int, common_repeats: int, uncommon_repeats: int) -> Sample:
         """Return a question about a list of `size` distinct words, of which ten are repeated more often."""
