@@ -12,10 +12,10 @@ documents.
 
 Methods: the full reward; `score.strategy: adaptive` (at risk 0, the only one that it has); several statements per
 request (with `--statements-per-call N`); each dimension alone; the tournament of pairwise comparisons; a panel (with
-`-S judge.panel=[…]`); a reward model (with `--reward-model`); and length. Each is charged for all requests that it
-would send alone, for each item and with repeated ones. The ledger in `--out` answers requests that several methods or
-items share; run the same command again to continue. Tokens are those that the server reports, else estimated from the
-texts.
+`-S judge.panel=[…]`; its first judge alone is used by all other methods); reward models (with `--reward-model`); and
+length. Each is charged for all requests that it would send alone, for each item and with repeated ones. The ledger in
+`--out` answers requests that several methods or items share; run the same command again to continue. Tokens are those
+that the server reports, else estimated from the texts. A reward model takes none of the judge's tokens.
 """
 
 import argparse
@@ -116,7 +116,14 @@ def main() -> None:
         "--statements-per-call", type=integer_between(2), action="append", default=[], metavar="N", help="repeatable"
     )
     parser.add_argument("--no-pairwise", action="store_true", help="skip the tournament of pairwise comparisons")
-    parser.add_argument("--reward-model", metavar="MODEL", help="as for `longreward reward-bench`; '' for pair.srm")
+    parser.add_argument(
+        "--reward-model",
+        action="append",
+        default=[],
+        metavar="[NAME=]MODEL",
+        help="as for `longreward reward-bench`, with the name of its row (default: the folder's); '' for pair.srm; "
+        "repeatable",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the results and of the ledger")
     add_settings_arguments(parser, default="the paper's settings")
     options = parser.parse_args()
@@ -130,10 +137,12 @@ def main() -> None:
     methods = asyncio.run(
         measure_judge(params, items, ledger, options.statements_per_call, pairwise=not options.no_pairwise)
     )
-    if options.reward_model is not None:
-        model = open_reward_model(params.pair.srm, options.reward_model, state=options.out)
+    for named_model in options.reward_model:
+        name, _, path = named_model.rpartition("=")
+        model = open_reward_model(params.pair.srm, path, state=options.out)
         scores = score_with_reward_model(model, items)
-        methods.append(make_method(f"reward model {Path(scores.model).name}", items, scores.rewards, Usage()))
+        row = name or f"reward model {Path(scores.model).name}"
+        methods.append(make_method(row, items, scores.rewards, Usage()))
     methods.append(make_method("length only", items, length_rewards(items), Usage()))
     write_results(options, params.judge, items, methods)
 
@@ -198,8 +207,14 @@ async def measure_judge(
             ):
                 scored, usage = await score_metered(judge, scorer, items)
             rewards = rewards_by_variant(items, scored)
-            methods.append(make_method("panel", items, rewards["longreward"], total(usage)))
+            name = f"panel of {' and '.join(judge_names(params.judge))}"
+            methods.append(make_method(name, items, rewards["longreward"], total(usage)))
     return methods
+
+
+def judge_names(config: JudgeConfig) -> list[str]:
+    """Return the names of all judges, the first one first."""
+    return list(dict.fromkeys(judge.model or judge.kind for judge, _ in config.judges()))
 
 
 def without_panel(config: JudgeConfig) -> JudgeConfig:
@@ -291,7 +306,7 @@ def write_results(
     options: argparse.Namespace, config: JudgeConfig, items: Sequence[Item], methods: Sequence[Method]
 ) -> None:
     """Write agreement.md, which is also printed, agreement.json, agreement.svg and agreement.png."""
-    judge = " + ".join(dict.fromkeys(judge.model or judge.kind for judge, _ in config.judges()))
+    judge = " + ".join(judge_names(without_panel(config)))
     responses = sum(len(item.responses) for item in items)
     lines = [
         f"{len(items)} items, {responses} responses, judge {judge}",

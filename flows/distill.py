@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from longreward.errors import LongRewardError
-from longreward.evaluation.measures import load_gold_measures
+from longreward.evaluation.measures import GoldMeasures, load_gold_measures
 from longreward.models.model_ref import fingerprint
 from longreward.params import Params
 from longreward.reward.reward_model import RewardModelConfig, load_reward_model
@@ -31,7 +31,7 @@ from longreward.tasks.progress_artifact import progress_artifact
 from longreward.tasks.state import file_digests, stage_folder
 from longreward.tasks.tracking.run_hierarchy import distill_run
 from longreward.training.distill import train_reward_model, trained_key
-from longreward.training.score_pairs import ScoredPrompt, read_scored_prompts, split_by_document
+from longreward.training.score_pairs import ScoredPrompt, label_by_gold, read_scored_prompts, split_by_document
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.progress import show_progress
 
@@ -71,12 +71,16 @@ def distill_flow(params: Params, files: DistillFiles) -> Flow[[], Any]:
 
 def _distill(params: Params, files: DistillFiles) -> None:
     config, policy = params.distill, params.policy
+    gold = load_gold_measures(files.gold) if files.gold else None
+    inputs = [files.data, *files.scores]
+    if files.gold and config.labels == "gold":
+        inputs.append(files.gold)
     base = config.base_model or policy.sft_model or policy.base_model
     settings = params.model_dump(mode="json", include={"distill": True, "policy": True, "pair": {"weights"}})
     state = stage_folder(
         "distill",
         settings=json.dumps([settings, base, fingerprint(Path(base)) if Path(base).exists() else ""], sort_keys=True),
-        inputs=file_digests([files.data, *files.scores]),
+        inputs=file_digests(inputs),
     )
     key = state.name
     with distill_run(key) as run, progress_artifact("distill"):
@@ -86,6 +90,8 @@ def _distill(params: Params, files: DistillFiles) -> None:
             run.log_dataset(file.stem, file, "training")
         prompts = read_scored_prompts(files.data, files.scores, params.pair.weights)
         training, heldout = split_by_document(prompts, heldout_share=config.heldout_share, seed=config.seed)
+        if gold and config.labels == "gold":
+            training = label_by_gold(training, gold)
         if trained_key(files.out) == key:
             log.info("%s was trained on these scores with these settings; it is only tested again", files.out)
         else:
@@ -94,10 +100,10 @@ def _distill(params: Params, files: DistillFiles) -> None:
             )
             run.log_metrics({f"training/{name}": value for name, value in report.metrics().items()})
         started = time.monotonic()
-        agreements = measure_reward_model(params, heldout, files)
+        agreements = measure_reward_model(params, heldout, files.out, gold)
         run.log_metrics({name: value for agreement in agreements for name, value in agreement.metrics().items()})
         run.log_metrics({"heldout/prompts": len(heldout), "heldout/seconds": time.monotonic() - started})
-        card = _render_card(base, training, heldout, agreements)
+        card = _render_card(base, config.labels, training, heldout, agreements)
         run.log_report("reward_model.md", card)
         run.log_json(AGREEMENT, to_json(agreements))
         run.set_tags({"reward_model": str(files.out)})
@@ -108,18 +114,18 @@ def _distill(params: Params, files: DistillFiles) -> None:
 
 
 def measure_reward_model(
-    params: Params, heldout: Sequence[ScoredPrompt], files: DistillFiles
+    params: Params, heldout: Sequence[ScoredPrompt], folder: Path, gold: GoldMeasures | None
 ) -> list[HeldoutAgreement]:
     """Load the trained model as its users do, and compare its rewards on held-out prompts with their scores."""
-    model = load_reward_model(RewardModelConfig(model=str(files.out), device=params.policy.device))
+    model = load_reward_model(RewardModelConfig(model=str(folder), device=params.policy.device))
     with show_progress("distill, held-out responses") as update:
         ranked = model.rank([(prompt.example, prompt.responses) for prompt in heldout], progress=update)
-    gold = load_gold_measures(files.gold) if files.gold else None
     return measure_heldout(heldout, ranked, gold=gold, intervals=params.evaluate.interval_options)
 
 
 def _render_card(
     base: str,
+    labels: str,
     training: Sequence[ScoredPrompt],
     heldout: Sequence[ScoredPrompt],
     agreements: Sequence[HeldoutAgreement],
@@ -129,7 +135,8 @@ def _render_card(
         responses = sum(len(prompt.responses) for prompt in prompts)
         return f"{responses:,} responses to {len(prompts):,} prompts about {len(documents):,} documents"
 
+    source = {"judge": "the judge's scores", "gold": "gold facts"}[labels]
     return (
-        f"# Reward model distilled from {base}\n\n"
-        f"Trained on {size(training)}; held out are {size(heldout)}.\n{render_heldout(agreements)}"
+        f"# Reward model from {base}\n\n"
+        f"Trained on {source} of {size(training)}; held out are {size(heldout)}.\n{render_heldout(agreements)}"
     )

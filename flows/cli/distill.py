@@ -34,7 +34,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--data", type=Path, default=DATA, metavar="FILE", help=f"the scored prompts (default: {DATA})"
     )
     command.add_argument(
-        "--gold", type=Path, metavar="FILE", help="gold facts, to test against as well (default: evaluate.gold)"
+        "--gold",
+        type=Path,
+        metavar="FILE",
+        help="gold facts, to test against as well, and to train on with distill.labels: gold (default: evaluate.gold)",
     )
     command.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help=f"the model (default: {OUT})")
     add_settings_arguments(command, default="params.yaml, if it exists")
@@ -48,6 +51,8 @@ def _distill(options: argparse.Namespace) -> NoReturn:
     if not scores:
         raise ConfigError(f"{SCORES[0]} does not exist: run the stages up to score first, or name files with --scores")
     gold = options.gold or (Path(params.evaluate.gold) if params.evaluate.gold else None)
+    if gold is None and params.distill.labels == "gold":
+        raise ConfigError("distill.labels is gold: name the file of gold facts with --gold or evaluate.gold")
     # Imported late: Prefect takes seconds.
     from longreward.flows.distill import AGREEMENT, DistillFiles, distill_flow
     from longreward.tasks.flow_runner import final_state, run_as_program

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -47,6 +48,9 @@ class DistillConfig(OptimizationSettings):
     most terms with query and response (extracts). The trained model keeps both settings."""
     pairs_per_prompt: int | None = Field(default=8, ge=1)
     """Pairs of responses to one prompt, at most, selected at random; null: all."""
+    labels: Literal["judge", "gold"] = "judge"
+    """What ranks the responses of a pair: the judge's scores, or gold facts (`--gold`; recall times the share of
+    supported claims, 0 to 10). A model trained on `gold` shows what the judge's mistakes cost."""
     min_margin: float = Field(default=0.25, ge=0, le=10)
     """Least difference of the scores in a pair, 0 to 10. Equal scores never make a pair."""
     margin_scale: float = Field(default=0.0, ge=0)

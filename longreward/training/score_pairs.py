@@ -7,12 +7,13 @@ whose score is only bounded (`score.strategy: adaptive`) are in a pair where the
 import hashlib
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
 from longreward.data.formats import read_examples, read_scored
 from longreward.errors import DataError
+from longreward.evaluation.measures import GoldMeasures, gold_reward
 from longreward.records import Bounds, Dimension, Example, Response
 
 
@@ -58,6 +59,23 @@ def read_scored_prompts(data: Path, scores: Sequence[Path], weights: Mapping[Dim
     if not prompts:
         raise DataError(f"{names}: no prompt has two different responses with scores; score some responses first")
     return prompts
+
+
+def label_by_gold(prompts: Iterable[ScoredPrompt], gold: GoldMeasures) -> list[ScoredPrompt]:
+    """Return the prompts with gold rewards in place of scores. DataError for a prompt without gold facts."""
+
+    def reward(response: Response) -> float:
+        measures = gold(response.example_id, response.text)
+        if measures is None:
+            raise DataError(
+                f"example {response.example_id} has no gold facts, which distill.labels: gold needs; name the file of "
+                "these examples with --gold, or set distill.labels to judge"
+            )
+        return gold_reward(measures)
+
+    return [
+        replace(prompt, bounds=tuple((value, value) for value in map(reward, prompt.responses))) for prompt in prompts
+    ]
 
 
 def split_by_document(

@@ -55,7 +55,10 @@ def distill(folder: Path, server: str, *arguments: str) -> "subprocess.Completed
 def test_trains_tests_and_logs_once(project: Path, prefect_server: str) -> None:
     first = distill(project, prefect_server)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert "Trained on 9 responses to 3 prompts about 3 documents; held out are 6 responses to 2" in first.stdout
+    assert (
+        "Trained on the judge's scores of 9 responses to 3 prompts about 3 documents; held out are 6 responses to 2"
+        in first.stdout
+    )
     model = project / "models/reward"
     agreements = json.loads((model / "heldout.json").read_text())
     assert [(one["labels"], one["reward"]) for one in agreements] == [
@@ -91,3 +94,9 @@ def test_missing_scores_named(
     monkeypatch.chdir(tmp_path)
     assert main(["distill"]) == 1
     assert "data/scored/scored_responses.jsonl does not exist: run the stages up to score" in capsys.readouterr().err
+
+
+def test_gold_labels_need_gold_facts(project: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(project)
+    assert main(["distill", "-S", "distill.labels=gold"]) == 1
+    assert "distill.labels is gold: name the file of gold facts with --gold" in capsys.readouterr().err

@@ -5,7 +5,13 @@ import pytest
 from longreward.data.formats import write_examples, write_scored
 from longreward.errors import DataError
 from longreward.records import DIMENSIONS, EQUAL_WEIGHTS, Example, Response, ScoredResponse, Verdict
-from longreward.training.score_pairs import ScorePair, read_scored_prompts, select_pairs, split_by_document
+from longreward.training.score_pairs import (
+    ScorePair,
+    label_by_gold,
+    read_scored_prompts,
+    select_pairs,
+    split_by_document,
+)
 
 
 def scored(id_: str, text: str, *scores: float | tuple[float, float] | None) -> ScoredResponse:
@@ -53,6 +59,19 @@ def test_prompts_with_different_scored_responses(write) -> None:
     assert prompt.bounds == ((8.0, 8.0), (5.0, 5.0), (2.0, 3.0))
     [weighted] = read_scored_prompts(data, files, {**dict.fromkeys(DIMENSIONS, 0.0), "faithfulness": 1.0})
     assert weighted.bounds[1] == (8.0, 8.0)
+
+
+def test_gold_facts_replace_scores(write) -> None:
+    [prompt] = read_scored_prompts(*write([scored("0-0", "anna", 8.0), scored("0-1", "ben", 2.0)]), EQUAL_WEIGHTS)
+
+    def gold(example_id: str, text: str) -> dict[str, float] | None:
+        return {"recall": 0.5 if text == "anna" else 1.0, "unsupported": 0.2} if example_id == "0" else None
+
+    [labelled] = label_by_gold([prompt], gold)  # type: ignore[arg-type]
+    assert labelled.bounds == ((4.0, 4.0), (8.0, 8.0))
+    assert select_pairs(labelled, min_margin=0.25, most=None, seed=0) == [ScorePair(1, 0, 4.0)]
+    with pytest.raises(DataError, match="example 0 has no gold facts"):
+        label_by_gold([prompt], lambda example_id, text: None)
 
 
 def test_pairs_differ_by_margin(write) -> None:
