@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 from prefect.deployments.runner import RunnerDeployment
 from prefect.runner import Runner
@@ -43,8 +43,14 @@ def serve(
     `host`, `port` and `allow_hosts` are for Prefect, which requires a login. MLflow has no login, so it listens on this
     machine only. A port of None is the usual one, or a free one if that is in use.
     """
+    received: list[int] = []
+
+    def interrupt(number: int, frame: object) -> None:
+        received.append(number)  # Python drops an exception that a handler raises in a finalizer or a weakref callback
+        raise KeyboardInterrupt
+
     for number in _end_signals():
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, interrupt)
     try:
         with ExitStack() as stack:
             stage_entries()  # fails outside a project, before anything is created
@@ -63,33 +69,49 @@ def serve(
             print(f"  MLflow   {mlflow_url}/#/experiments/{experiment}?workflowType=machine_learning\n")
             print("Ctrl-C stops both.\n", flush=True)
             # Outside the event loop: within it, `to_deployment` returns a coroutine (Prefect 3.8).
-            asyncio.run(_run_triggered(create_deployments()))
+            asyncio.run(_run_triggered(create_deployments(), received))
     except (KeyboardInterrupt, asyncio.CancelledError):
         pass
 
 
-async def _run_triggered(deployments: list[RunnerDeployment]) -> None:
-    """Start the triggered runs, until a signal arrives."""
-    task = asyncio.current_task()
-    assert task is not None, "a coroutine runs in a task"
-    for number in _end_signals():
-        # Through the event loop: an exception from a signal handler is lost if it interrupts a finalizer.
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+async def _run_triggered(deployments: list[RunnerDeployment], received: list[int]) -> None:
+    """Start the triggered runs, until a signal arrives or if one is in `received`."""
     runner = _Runner()
+    for number in _end_signals():
+        asyncio.get_running_loop().add_signal_handler(number, runner.request_stop)
     for deployment in deployments:
+        if received or runner.stop_requested:
+            return
         await runner.aadd_deployment(deployment)
     await runner.start()
 
 
 class _Runner(Runner):
-    """A runner that leaves SIGTERM to the event loop.
+    """A runner that ends at a signal, but not before it has started.
 
-    Prefect's own handler (3.8) calls a coroutine without awaiting it, so it warns and stops nothing. The handler of the
-    event loop is called in any case.
+    A cancellation while Prefect 3.8 starts it would skip its clean-up. Once started, it waits for its task group alone,
+    and a cancellation ends the triggered runs in order.
     """
 
+    stop_requested = False
+
+    def request_stop(self) -> None:
+        """Cancel `start` with the first signal; another one would interrupt the end of the triggered runs."""
+        first, self.stop_requested = not self.stop_requested, True
+        if first and self.started:
+            self._start_task.cancel()
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._start_task = task
+        if self.stop_requested:
+            task.cancel()
+        return self
+
     def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-        pass
+        """Leave SIGTERM to the event loop: Prefect's own handler (3.8) does not await a coroutine that it calls."""
 
 
 def _start_prefect(host: str, port: int | None, allow_hosts: tuple[str, ...]) -> PrefectServer:

@@ -129,3 +129,52 @@ def test_serve_stops_servers_on_each_signal(serve_process: "subprocess.Popen[str
     serve_process.communicate(timeout=120)
     psutil.wait_procs(children, timeout=120)
     assert not running_processes(children)
+
+
+RAISE_IN_FINALIZER = """
+import signal
+from longreward.flows import serve
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGHUP)
+
+def create_deployments():
+    Finalized()
+    return original()
+
+original, serve.create_deployments = serve.create_deployments, create_deployments
+serve.serve()
+"""
+
+
+def test_serve_stops_at_signal_in_finalizer(tmp_path: Path, prefect_server: str) -> None:
+    project = ToyProject(tmp_path, prefect_server)
+    project.commit()
+    code, output = project.run("-c", RAISE_IN_FINALIZER, module=False)
+    assert "Exception ignored in: <function Finalized.__del__" in output
+    assert code == 0, output
+
+
+SIGNAL_WHILE_RUNNER_STARTS = """
+import signal
+from longreward.flows import serve
+from prefect.runner import _event_emitter
+
+enter = _event_emitter.EventEmitter.__aenter__
+
+async def enter_after_signal(self):
+    signal.raise_signal(signal.SIGHUP)
+    return await enter(self)
+
+_event_emitter.EventEmitter.__aenter__ = enter_after_signal
+serve.serve()
+"""
+
+
+def test_serve_stops_runner_that_starts(tmp_path: Path, prefect_server: str) -> None:
+    project = ToyProject(tmp_path, prefect_server)
+    project.commit()
+    code, output = project.run("-c", SIGNAL_WHILE_RUNNER_STARTS, module=False)
+    assert code == 0, output
+    assert "All deployments have been paused!" in output
