@@ -26,7 +26,7 @@ from typing import Any
 from longreward.errors import ConfigError, StateError
 from longreward.params import PARAMS, Params, read_params, set_override
 from longreward.tasks import dvc_command
-from longreward.tasks.dvc_files import RAW
+from longreward.tasks.dvc_files import RAW, stage_entries
 from longreward.tasks.state import STATE_VARIABLE, experiment_copies, state_folder
 from longreward.tasks.tracking.store import pin_locations
 
@@ -93,7 +93,14 @@ async def private_copy(name: str, settings: Settings) -> AsyncIterator[None]:
             _link_ignored_paths(root)
             yield
             await dvc_command.save_experiment(name, environment=_git_identity())
+            not_run = [name for name, entry in stage_entries().items() if not all(map(Path.exists, entry.outputs))]
         log.info("kept as DVC experiment %s: `dvc exp show` lists it, `dvc exp apply %s` brings it here", name, name)
+        if not_run:  # DVC 3.67 applies the rest first, and then ends with 255
+            log.info(
+                "it has no outputs of %s: `dvc exp apply` brings the others, then reports these as an error; "
+                "`longreward run` creates them",
+                ", ".join(not_run),
+            )
     finally:
         _remove_copies(top)
 

@@ -101,6 +101,23 @@ def test_private_copy_links_ignored_model(project: ToyProject) -> None:
     assert code == 0, output
 
 
+@pytest.mark.slow
+def test_experiment_of_some_stages_applies_before_the_others_run(project: ToyProject) -> None:
+    project.commit()
+    code, output = project.pipeline("--stages", "prepare", "-S", "pair.min_scored=4", "--name", "part")
+    assert code == 0, output
+    assert "it has no outputs of pair: `dvc exp apply` brings the others, then reports these as an error" in output
+    code, output = project.run("dvc", "exp", "apply", "part")
+    assert code == 255
+    assert "data/pairs" in output
+    assert (project.folder / "data/prepared/text").read_text() == "AB"
+    assert yaml.safe_load((project.folder / "params.yaml").read_text())["pair"] == {"min_scored": 4}
+    code, output = project.pipeline()
+    assert code == 0, output
+    assert (project.folder / "data/pairs").exists()
+    assert "prepare done" not in output
+
+
 def test_invalid_override(project: ToyProject) -> None:
     project.commit()
     code, output = project.run("longreward.flows.cli.main", "run", "-S", "pair.min_scord=4")
