@@ -173,7 +173,10 @@ async def _plan_workloads(
                 make_scorer=make_scorer,
             )
         )
-    sources = [f"{stage}: {workload.source}" for stage, workload in workloads]
+    sources = [
+        f"{stage}: {workload.source}" if plan.prompts else f"{stage}: there is no prompt in {workload.source}"
+        for (stage, workload), plan in zip(workloads, plans, strict=True)
+    ]
     return ProjectPlan(tuple(plans), params.prices.currency, params.score.tokenizer, (*sources, *_notes(params, plans)))
 
 

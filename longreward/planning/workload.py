@@ -65,7 +65,7 @@ def workload_for_split(
 
     def prompts() -> Iterator[Example]:
         if prepared.is_file():
-            return read_examples(prepared)
+            return read_examples(prepared) if prepared.stat().st_size else iter(())
         # Before `prepare` has run, the raw data are read and split in the same way.
         records = (outcome for _, outcome in validate_examples(open_prompt_source(config, root), config.columns))
         examples = (record for record in records if isinstance(record, Example))

@@ -56,3 +56,11 @@ async def test_given_pairs_need_no_scoring(project: Path) -> None:
     given = read_params(None, ["pair.method=given", "prepare.pairs.source=data/raw/pairs.jsonl", "evaluate.samples=2"])
     plan = await plan_project(given, ledger=None, root=project)
     assert [stage.stage for stage in plan.stages] == ["evaluate"]
+
+
+async def test_empty_split_is_named(project: Path) -> None:
+    (project / "data/prepared/heldout.jsonl").touch()
+    plan = await plan_project(read_params(None), ledger=None, root=project)
+    assert [stage.prompts for stage in plan.stages] == [1, 0]
+    [note] = [note for note in plan.notes if note.startswith("evaluate:")]
+    assert note.startswith(f"evaluate: there is no prompt in {project}/data/prepared/heldout.jsonl")
