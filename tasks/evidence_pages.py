@@ -132,9 +132,13 @@ def _add_rewards(page: EvidencePage, params: Params, cost_of: CostOf, *, with_pa
     extractions = {extraction.example_id: extraction for extraction in chunk_info}
     pairs: dict[str, PreferencePair] = {}
     reasons: dict[str, str] = {}
+    measures: dict[str, dict[str, float]] = {}
     if with_pairs:
         pairs = {pair.id: pair for pair in _read_of(pairs_file, pair_from_row, selected, by_response=False)}
         reasons = {str(row["example_id"]): str(row["reason"]) for row in _read(PAIRS / "without_pair.jsonl", dict)}
+        # Of `pair.method: srm`. A response may have none, and then a reason.
+        rewards = _read_of(PAIRS / "scores.jsonl", lambda row: (parse_id(row.get("idx")), row.get("reward")), selected)
+        measures = {id: {"reward of srm": float(reward)} for id, reward in rewards if reward is not None}
     examples = _read_of(PREPARED / "preference.jsonl", example_from_row, selected, by_response=False)
     entries = (
         reward_entry(
@@ -145,6 +149,7 @@ def _add_rewards(page: EvidencePage, params: Params, cost_of: CostOf, *, with_pa
                 extractions.get(example.id),
                 pairs.get(example.id),
                 reasons.get(example.id),
+                measures,
             ),
             cost_of,
             weights=params.pair.weights,

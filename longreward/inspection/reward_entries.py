@@ -1,7 +1,7 @@
 """Entries of the prompts that `score` and `pair` worked on: ranked responses, and the pair side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from longreward.inspection.entries import (
     CostOf,
@@ -32,6 +32,8 @@ class PromptRecords:
     extraction: Extraction | None = None
     pair: PreferencePair | None = None
     no_pair: str | None = None
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Further values of responses, by response id, such as the rewards of a reward model."""
 
 
 def reward_entry(
@@ -51,6 +53,10 @@ def reward_entry(
         _unscored_entry(response, pair)
         for response in {response.id: response for response in [*records.responses, *sides]}.values()
         if response.id not in ids
+    ]
+    responses = [
+        replace(response, measures={**response.measures, **records.measures.get(response.id, {})})
+        for response in responses
     ]
     ranked = tuple(sorted(responses, key=_rank))
     left, right = (pair.chosen.id, pair.rejected.id) if pair else _first_and_last(ranked)

@@ -122,6 +122,20 @@ def test_training_prompts_with_pairs_extracts_and_reasons() -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_rewards_of_a_reward_model_are_shown_for_all_responses() -> None:
+    rewards = [("4-0", 1.5), ("4-1", None), ("3-1", -2.0)]  # prompt 4 has no pair
+    write_rows(Path("data/pairs/scores.jsonl"), [{"idx": idx, "reward": reward} for idx, reward in rewards])
+    html = project_page(Params(), title="t").render()
+    entries = [block(html, row["block"]) for row in collections(html)["pairs"]["rows"]]
+    assert {response["id"]: response["measures"] for entry in entries[3:] for response in entry["responses"]} == {
+        "3-0": {},
+        "3-1": {"reward of srm": -2.0},
+        "4-0": {"reward of srm": 1.5},
+        "4-1": {},
+    }
+
+
+@pytest.mark.usefixtures("project")
 def test_a_limit_selects_evenly_spaced_prompts_and_names_the_total() -> None:
     collection = collections(project_page(Params(), title="t", limit=2).render())["pairs"]
     assert [row["id"] for row in collection["rows"]] == ["0", "2"]
