@@ -79,7 +79,7 @@ class MlflowRedirect:
             return 204, [], b""
         if not _TARGET.fullmatch(target):
             return 404, [(b"content-type", b"text/plain")], b"no such run\n"
-        url = _running_mlflow(self._state)
+        url = running_mlflow(self._state)
         if url is None:
             page = _NOT_RUNNING.format(folder=html.escape(str(self._state.parent)))
             return 503, [(b"content-type", b"text/html; charset=utf-8")], page.encode()
@@ -87,7 +87,8 @@ class MlflowRedirect:
         return 307, [(b"location", f"{url}/#{target}{suffix}".encode())], b""
 
 
-def _running_mlflow(state: Path) -> str | None:
+def running_mlflow(state: Path) -> str | None:
+    """Return the address of the MLflow UI that `longreward serve` shows; None if there is none."""
     try:
         content = json.loads(_address_file(state).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -139,6 +139,8 @@ def _create(options: argparse.Namespace) -> int:
     from longreward.human_labels.items import KINDS
     from longreward.human_labels.sampling import sample_items
     from longreward.tasks.review_queues import create_queues
+    from longreward.tasks.state import state_folder
+    from longreward.tasks.ui_links import running_mlflow
 
     for path, option in ((options.scored, "--scored"), (options.examples, "--examples")):
         if not path.exists():
@@ -156,17 +158,15 @@ def _create(options: argparse.Namespace) -> int:
     if options.no_queues:
         return 0
     links = create_queues(list(labels.items.values()), options.reviewer)
+    server = running_mlflow(state_folder())
     for link in links:
-        print(f"{link.name}: {pluralize(link.items, 'item')}, {link.new} new\n  {_address(link.url)}")
-    if links and links[0].url.startswith("/"):
+        # Without a tracking server, links are relative to MLflow's UI, which may have its default port later.
+        address = f"{server or 'http://127.0.0.1:5000'}{link.url}" if link.url.startswith("/") else link.url
+        print(f"{link.name}: {pluralize(link.items, 'item')}, {link.new} new\n  {address}")
+    if server is None and links and links[0].url.startswith("/"):
         print("`longreward serve` opens MLflow; with another port, change it in these addresses")
     print("then: longreward review collect && longreward review report")
     return 0
-
-
-def _address(url: str) -> str:
-    """Return the address of a queue, on the default port of `longreward serve` if there is no tracking server."""
-    return f"http://127.0.0.1:5000{url}" if url.startswith("/") else url
 
 
 def _page(options: argparse.Namespace) -> int:

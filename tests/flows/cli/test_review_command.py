@@ -8,7 +8,11 @@ import pytest
 
 from longreward.builtin.offline_judge.judge import NAME
 from longreward.data.formats import scored_to_row
+from longreward.flows.cli.main import main
 from longreward.records import DIMENSIONS, Evidence, Response, ScoredResponse, Statement, Verdict
+from longreward.tasks import review_queues
+from longreward.tasks.review_queues import QueueLink
+from longreward.tasks.ui_links import publish_mlflow
 
 CONTEXT = "Keld was founded in 1905 by Ann Lee. The market opened in 1931."
 TEXTS = ("Ann Lee founded Keld.", "Bo Ray founded Keld in 1700.", "Nobody knows that.")
@@ -91,3 +95,19 @@ def test_report_without_labels(cli: Callable, project: Path) -> None:
     result = cli(project, "review", "report")
     assert result.returncode == 1
     assert "there are no labels yet: label items, then run `longreward review collect`" in result.stderr
+
+
+def test_addresses_of_queues_have_the_port_of_serve(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(review_queues, "create_queues", lambda *_: [QueueLink("support", "/#/queue/1", 3, 3)])
+    (project / ".longreward").mkdir()
+    with publish_mlflow("http://127.0.0.1:5012"):
+        assert main(["review", "create", "--items", "3"]) == 0
+    served = capsys.readouterr().out
+    assert "  http://127.0.0.1:5012/#/queue/1\n" in served
+    assert "another port" not in served
+    assert main(["review", "create", "--items", "3"]) == 0
+    later = capsys.readouterr().out
+    assert "  http://127.0.0.1:5000/#/queue/1\n`longreward serve` opens MLflow; with another port" in later
