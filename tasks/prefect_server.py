@@ -45,17 +45,20 @@ class PrefectServer:
     @property
     def settings(self) -> dict[Any, Any]:
         """For `prefect.settings.temporary_settings`."""
-        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_UI_URL
+        import prefect.settings
 
-        ui = {PREFECT_UI_URL: self.ui_url} if self.ui_url else {}
-        return {PREFECT_API_URL: self.url, PREFECT_API_AUTH_STRING: self.auth_string, **ui}
+        return {getattr(prefect.settings, name): value for name, value in self._values.items()}
 
     @property
     def environment(self) -> dict[str, str]:
         """For child processes. The login must not be an argument: all users of a machine can read those."""
-        login = {"PREFECT_API_AUTH_STRING": self.auth_string} if self.auth_string else {}
+        return {name: value for name, value in self._values.items() if value}
+
+    @property
+    def _values(self) -> dict[str, str | None]:
+        """Prefect's settings by the names of their environment variables."""
         ui = {"PREFECT_UI_URL": self.ui_url} if self.ui_url else {}
-        return {"PREFECT_API_URL": self.url, **login, **ui}
+        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self.auth_string, **ui}
 
     @property
     def ui_url(self) -> str | None:
