@@ -124,8 +124,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", url: str) -> str | Non
     """Return None once the server answers, else what went wrong."""
     import httpx
 
-    started = time.monotonic()
     with httpx.Client(trust_env=False) as client:  # no proxy
+        started = time.monotonic()  # opening the client takes a while
         while (elapsed := time.monotonic() - started) < START_LIMIT_S:
             try:
                 client.get(f"{url}/health", timeout=min(LOG_INTERVAL_S, START_LIMIT_S - elapsed))
