@@ -15,7 +15,6 @@ _ENVIRONMENT = {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "OMP_WAIT_POLICY": "PASSIVE",  # torch's idle threads would spin: slower where cores are few
     "PREFECT_LOGGING_EXTRA_LOGGERS": "longreward",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -24,4 +23,8 @@ _ENVIRONMENT = {
 
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+if "OMP_WAIT_POLICY" not in os.environ:
+    # How long torch's threads spin before they sleep. The default of 300,000 makes a small model 20 times as slow where
+    # another process needs a core; without spinning it is half as fast on an idle machine (docs/benchmarks.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 quiet_libraries()

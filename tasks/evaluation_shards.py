@@ -1,6 +1,7 @@
 """The answers of the evaluated models and their scores, in shards."""
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from longreward.evaluation.comparison import decodings
@@ -26,18 +27,24 @@ async def answer_as_model(
         folder = run.shared_state("answers", sections=sections, without=(MODELS["dpo"], Path("data/raw")))
     async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
 
-        async def sample(name: str, prompts: Sequence[Example], *, n: int, temperature: float) -> list[list[Response]]:
-            update = {"n": n, "temperature": temperature, "seed": run.params.evaluate.seed}
-            config = run.params.sample.model_copy(update=update)
-            sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, config, folder=folder)
+        async def sample(name: str, prompts: Sequence[Example], *used: Decoding) -> list[list[list[Response]]]:
+            configs = [
+                run.params.sample.model_copy(
+                    update={"n": own.samples, "temperature": own.temperature, "seed": run.params.evaluate.seed}
+                )
+                for own in used
+            ]
+            sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, *configs, folder=folder)
             # No model is trained on these answers, and their token ids would double the files.
-            return [[response.model_copy(update={"token_ids": None}) for response in group] for group in sampled.groups]
+            groups = [
+                [response.model_copy(update={"token_ids": None}) for response in group] for group in sampled.groups
+            ]
+            ends = [*accumulate(own.samples for own in used)]
+            return [[group[end - own.samples : end] for group in groups] for own, end in zip(used, ends, strict=True)]
 
-        heldout_answers = {
-            decoding: await sample(decoding.name, heldout, n=decoding.samples, temperature=decoding.temperature)
-            for decoding in decodings(run.params.evaluate)
-        }
-        short_answers = await sample("short", short, n=1, temperature=0.0) if short else []
+        used = decodings(run.params.evaluate)
+        heldout_answers = dict(zip(used, await sample("heldout", heldout, *used), strict=True))
+        [short_answers] = await sample("short", short, Decoding(0.0, 1)) if short else [[]]
         return heldout_answers, [response for group in short_answers for response in group]
 
 

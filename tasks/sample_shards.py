@@ -30,12 +30,14 @@ class Sampled:
 
 
 async def sample_in_shards(
-    name: str, policy: AnyPolicy | RemotePolicy, examples: Sequence[Example], config: SampleConfig, *, folder: Path
+    name: str, policy: AnyPolicy | RemotePolicy, examples: Sequence[Example], *configs: SampleConfig, folder: Path
 ) -> Sampled:
-    """Sample `config.n` responses to each example; files of finished shards are in `folder`.
+    """Sample `n` responses to each example; files of finished shards are in `folder`.
 
-    Raises PolicyError, before anything is sampled, if a prompt does not fit and must not be truncated.
+    With several `configs`, which differ in `n` and `temperature` only, the groups hold the responses of one after
+    another. Raises PolicyError, before anything is sampled, if a prompt does not fit and must not be truncated.
     """
+    config = configs[0]
     truncated = truncated_prompts(policy, examples, config)
     # Two shards at a server, so that it is busy while the last responses of one come in.
     concurrency = policy.capacity if isinstance(policy, RemotePolicy) else 2 if isinstance(policy, ServedPolicy) else 1
@@ -48,8 +50,8 @@ async def sample_in_shards(
         if isinstance(policy, RemotePolicy):
             return await policy.sample(name, shard, config)
         if isinstance(policy, ServedPolicy):
-            return await sample_served(policy, shard, config, progress=on_progress)
-        return sample(policy, shard, config, progress=on_progress)
+            return await _sample_served(policy, shard, configs, on_progress)
+        return sample(policy, shard, *configs, progress=on_progress)
 
     groups = await run_in_shards(
         name,
@@ -65,14 +67,26 @@ async def sample_in_shards(
     # A server may ignore the temperature: no pair can be made from n identical responses.
     if (
         report.prompts > 2
-        and config.n > 1
-        and config.temperature > 0
+        and any(own.n > 1 and own.temperature > 0 for own in configs)
         and all(len({response.text for response in group}) == 1 for group in groups)
     ):
         log.warning(
             "all %d answers to each prompt are alike at temperature %g: the server seems to ignore it (a model for "
             "`transformers serve` needs do_sample: true in its generation_config.json)",
-            config.n,
-            config.temperature,
+            max(own.n for own in configs),
+            max(own.temperature for own in configs),
         )
     return Sampled(groups, report)
+
+
+async def _sample_served(
+    policy: ServedPolicy, examples: Sequence[Example], configs: Sequence[SampleConfig], on_progress: OnProgress
+) -> list[list[Response]]:
+    def on_config(number: int) -> OnProgress:
+        return lambda done: on_progress((number * len(examples) + done) // len(configs))
+
+    by_config = [
+        await sample_served(policy, examples, config, progress=on_config(number))
+        for number, config in enumerate(configs)
+    ]
+    return [[*chain.from_iterable(groups)] for groups in zip(*by_config, strict=True)]

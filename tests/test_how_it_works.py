@@ -128,12 +128,12 @@ def test_pair_and_loss(example: Example) -> None:
     )
     config = TrainConfig()
     arguments = loss_arguments(config)
-    assert arguments["loss_type"] == ["sigmoid", "sft"]
+    assert arguments["loss_type"] == ["sigmoid"]
     chosen, chosen_tokens = log_probability(pair, pair.chosen)
     rejected, rejected_tokens = log_probability(pair, pair.rejected)
     dpo = dpo_loss(arguments["beta"] * ((chosen - chosen) - (rejected - rejected)))
     ce = -chosen / chosen_tokens
-    loss = sum(w * term for w, term in zip(arguments["loss_weights"], (dpo, ce), strict=True))
+    loss = dpo + config.ce_weight * ce
     assert_on_page(
         f"log p(chosen) = {chosen:.1f} ({chosen_tokens} tokens)",
         f"log p(rejected) = {rejected:.1f} ({rejected_tokens} tokens)",

@@ -40,10 +40,19 @@ _warned_classes: set[str] = set()
 class SamplingParams:
     """How tokens are sampled; see SampleConfig for the fields."""
 
-    temperature: float
+    temperature: float | tuple[float, ...]
+    """One for all responses to a prompt, or one for each."""
     top_p: float = 1.0
     n: int = 1
     cache: CacheMode = "auto"
+
+    def row_temperatures(self, prompts: int, device: "torch.device") -> "float | torch.Tensor":
+        """Return the one temperature, or those of all responses to this number of prompts."""
+        import torch
+
+        if isinstance(self.temperature, tuple):
+            return torch.tensor(self.temperature, device=device).repeat(prompts)
+        return self.temperature
 
 
 def generate(
@@ -121,16 +130,29 @@ def rng_stream(seed: int, name: str, number: int, length: int) -> "torch.Tensor"
     return torch.rand(length, generator=generator, dtype=torch.float64)
 
 
-def sample_token(logits: "torch.Tensor", draws: "torch.Tensor", *, temperature: float, top_p: float) -> "torch.Tensor":
+def sample_token(
+    logits: "torch.Tensor", draws: "torch.Tensor", *, temperature: "float | torch.Tensor", top_p: float
+) -> "torch.Tensor":
     """Sample one token per row by inverting the cumulative distribution at the row's random number.
 
-    `logits` is [rows, vocabulary]; `draws` is [rows], float64 in [0, 1), and ignored at temperature 0.
+    `logits` is [rows, vocabulary]; `draws` is [rows], float64 in [0, 1), and ignored at temperature 0; `temperature` is
+    one number or [rows].
     """
     import torch
 
+    if isinstance(temperature, torch.Tensor):
+        greedy = temperature == 0
+        positive = torch.where(greedy, 1, temperature)[:, None]
+        return torch.where(greedy, logits.argmax(dim=-1), _sample_token(logits.float() / positive, draws, top_p))
     if temperature == 0:
         return logits.argmax(dim=-1)
-    probabilities = torch.softmax(logits.float() / temperature, dim=-1)
+    return _sample_token(logits.float() / temperature, draws, top_p)
+
+
+def _sample_token(logits: "torch.Tensor", draws: "torch.Tensor", top_p: float) -> "torch.Tensor":
+    import torch
+
+    probabilities = torch.softmax(logits, dim=-1)
     if top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
         mass_before = ordered.cumsum(dim=-1) - ordered
@@ -165,10 +187,11 @@ def _generate_batch(
     generated = torch.full(draws.shape, -1, device=policy.device)
     logits = state.logits.repeat_interleave(params.n, dim=0)
     rows = torch.arange(len(draws), device=policy.device)  # responses that are still in the batch
+    temperature = params.row_temperatures(len(prompts), policy.device)
     running = torch.ones_like(rows, dtype=torch.bool)
     with cache.attention():
         for step in range(draws.shape[1]):
-            tokens = sample_token(logits, draws[rows, step], temperature=params.temperature, top_p=params.top_p)
+            tokens = sample_token(logits, draws[rows, step], temperature=temperature, top_p=params.top_p)
             generated[rows, step] = torch.where(running, tokens, -1)
             running = running & ~torch.isin(tokens, end_ids) & (limit_of_row[rows] > step + 1)
             running_count = int(running.sum())
@@ -176,6 +199,8 @@ def _generate_batch(
                 break
             if running_count <= RUNNING_SHARE * len(rows) and cache.select_rows(kept := running.nonzero().squeeze(1)):
                 rows, tokens, running = rows[kept], tokens[kept], running[kept]
+                if isinstance(temperature, torch.Tensor):
+                    temperature = temperature[kept]
             logits = cache.next_logits(tokens)
     return [[token for token in row if token >= 0] for row in generated.tolist()]
 
@@ -277,7 +302,8 @@ class _ForcedSampling:
         import torch
 
         draws = self.draws[:, input_ids.shape[1] - self.prompt_length]
-        tokens = sample_token(scores, draws, temperature=self.params.temperature, top_p=self.params.top_p)
+        temperature = self.params.row_temperatures(1, scores.device)
+        tokens = sample_token(scores, draws, temperature=temperature, top_p=self.params.top_p)
         return torch.full_like(scores, -torch.inf).scatter(1, tokens[:, None], 0.0)
 
 

@@ -108,17 +108,22 @@ class SamplingReport:
 def sample(
     policy: Policy,
     examples: Sequence[Example],
-    config: SampleConfig,
-    *,
+    *configs: SampleConfig,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[list[Response]]:
-    """Yield the `config.n` responses to each example, in the order of `examples`.
+    """Yield the `n` responses to each example, in the order of `examples`.
 
-    `progress` receives the number of finished prompts. Raises PolicyError, before anything is sampled, if a prompt does
-    not fit into the window and `over_window` is "refuse".
+    Each prompt is read once for several `configs`, which differ in `n` and `temperature` only; their responses follow
+    one another. `progress` receives the number of finished prompts. Raises PolicyError, before anything is sampled, if
+    a prompt does not fit into the window and `over_window` is "refuse".
     """
+    config = configs[0]
     prompts = [encode_prompt(policy, example, config)[0] for example in examples]
-    params = SamplingParams(config.temperature, top_p=config.top_p, n=config.n, cache=config.cache)
+    # A response's random numbers depend on its number among those of its own config.
+    numbers = [number for own in configs for number in range(own.n)]
+    temperatures = tuple(own.temperature for own in configs for _ in range(own.n))
+    temperature = temperatures if len(configs) > 1 else config.temperature
+    params = SamplingParams(temperature, top_p=config.top_p, n=len(numbers), cache=config.cache)
     done = 0
     for block in _ranges(len(examples), config.prompts_per_batch * BATCHES_PER_BLOCK):
         by_length = sorted(block, key=lambda index: len(prompts[index]))
@@ -126,14 +131,12 @@ def sample(
         for batch in _ranges(len(by_length), config.prompts_per_batch):
             indices = [by_length[position] for position in batch]
             names = [examples[i].id for i in indices]
-            streams = [
-                rng_stream(config.seed, name, k, config.max_new_tokens) for name in names for k in range(config.n)
-            ]
+            streams = [rng_stream(config.seed, name, k, config.max_new_tokens) for name in names for k in numbers]
             generated = generate(policy, [prompts[i] for i in indices], streams, params, names=names)
             for i, group in zip(indices, generated, strict=True):
                 responses[i] = [
                     response_from_ids(policy.encoder, examples[i], number, ids, prompt_ids=prompts[i])
-                    for number, ids in enumerate(group)
+                    for number, ids in zip(numbers, group, strict=True)
                 ]
             done += len(indices)
             progress(done)

@@ -4,8 +4,8 @@
     L_CE  = -log p(chosen) / tokens of chosen
 
 p is the model in training, r the reference: the SFT model that the training starts from. log p(response) sums the
-log-probabilities of the response's tokens, its end token included, given the prompt. TRL computes both terms;
-`loss_arguments` names them.
+log-probabilities of the response's tokens, its end token included, given the prompt. TRL computes L_DPO, `trainers.py`
+adds L_CE.
 """
 
 from pathlib import Path
@@ -28,11 +28,8 @@ class TrainConfig(TrainingSettings):
     beta: float = Field(default=0.15, gt=0)
     """How closely the model is held to the SFT model (paper: 0.15, section 4.1)."""
     ce_weight: float = Field(default=0.1, ge=0)
-    """Lambda, the weight of the cross-entropy on the chosen response (paper: 0.1, section 4.1).
-
-    The paper averages it over each response's tokens, TRL over all tokens of a micro batch: the same where micro_batch
-    is 1; above that, long responses weigh more in this term than short ones beside them.
-    """
+    """Lambda, the weight of the cross-entropy on the chosen response (paper: 0.1, section 4.1), averaged over each
+    response's tokens, as in the paper."""
     reference_batch: int = Field(default=1, ge=1)
     """Pairs that pass the SFT model at once, before the training, for its log-probabilities."""
     prefix_sharing: PrefixSharing = "auto"
@@ -47,14 +44,10 @@ class TrainConfig(TrainingSettings):
 
 
 def loss_arguments(config: TrainConfig) -> dict[str, Any]:
-    """Return the arguments of TRL's DPOConfig for L = L_DPO + lambda * L_CE."""
-    # TRL's "sigmoid" is L_DPO, its "sft" is L_CE on the chosen response.
-    weights = {"sigmoid": 1.0, "sft": config.ce_weight}
-    used = {name: weight for name, weight in weights.items() if weight}
+    """Return the arguments of TRL's DPOConfig for L_DPO."""
     return {
         "beta": config.beta,
-        "loss_type": list(used),
-        "loss_weights": list(used.values()),
+        "loss_type": ["sigmoid"],
         # r does not change, so its log-probabilities are computed once, before the first update.
         "precompute_ref_log_probs": True,
         "precompute_ref_batch_size": config.reference_batch,
@@ -96,6 +89,7 @@ def train_dpo(
             setup.data.rows,
             setup.lora,
             {**setup.arguments, **loss_arguments(config)},
+            ce_weight=config.ce_weight,
             reference_file=setup.state / "reference.json",
             share=share,
         )

@@ -2,6 +2,8 @@
 
 DPO also needs:
 
+- the cross-entropy of the chosen responses, averaged over each one's tokens. TRL's "sft" loss averages over all tokens
+  of a micro batch, so that long responses weigh more than short ones beside them.
 - the reference's log-probabilities, computed once and kept beside the checkpoints. TRL would keep them in the cache of
   the datasets library, which for data in memory does not outlive the process.
     reference.json      {"ref_chosen_logps": [-12.5, …], "ref_rejected_logps": […]}, in the order of the rows
@@ -51,11 +53,19 @@ def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict
 
 
 def dpo_trainer(
-    policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, reference_file: Path, share: bool
+    policy: Policy,
+    rows: Dataset,
+    peft_config: Any,
+    arguments: dict[str, Any],
+    *,
+    ce_weight: float,
+    reference_file: Path,
+    share: bool,
 ) -> Any:
     """Build a trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`.
 
-    The reference's log-probabilities are read from `reference_file` if it exists, else computed and written there.
+    `ce_weight` is that of the chosen response's cross-entropy, which is added to the loss in `arguments`. The
+    reference's log-probabilities are read from `reference_file` if it exists, else computed and written there.
     With `share`, both responses of a pair share their prompt (prefix/sharing.py).
     """
     disable_dropout(policy.model)
@@ -65,7 +75,7 @@ def dpo_trainer(
         collator = PairCollator(pad_token_id=policy.encoder.end_ids[0])  # padding is never attended to: any id works
     else:
         _drop_padding_mask(policy.model)
-    options = {"reference_file": reference_file, "data_collator": collator}
+    options = {"ce_weight": ce_weight, "reference_file": reference_file, "data_collator": collator}
     trainer = _build_trainer(_DpoTrainer, DPOConfig, arguments, policy, rows, peft_config, **options)
     if any(map(has_short_prefix, trainer.train_dataset["id"])):
         trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
@@ -150,14 +160,14 @@ class _RewardTrainer(ExactResumeMixin, RewardTrainer):  # type: ignore[misc]
 
 
 class _DpoTrainer(_CompletionTrainerMixin, DPOTrainer):  # type: ignore[misc]
-    """DPO with the reference's log-probabilities in a file.
+    """DPO with a cross-entropy term, and the reference's log-probabilities in a file.
 
     A sharded model computes them itself before its first update. Under FSDP, TRL would load a second model for that,
     without its revision, and hold it unsharded on every GPU.
     """
 
-    def __init__(self, reference_file: Path, **kwargs: Any) -> None:
-        self._reference_file = reference_file
+    def __init__(self, ce_weight: float, reference_file: Path, **kwargs: Any) -> None:
+        self._ce_weight, self._reference_file = ce_weight, reference_file
         if os.environ.get("ACCELERATE_USE_FSDP") == "true" and kwargs["peft_config"] is None:
             kwargs["ref_model"] = torch.nn.Module()  # a placeholder that is never called
             kwargs["ref_model"].config = kwargs["model"].config
@@ -169,20 +179,26 @@ class _DpoTrainer(_CompletionTrainerMixin, DPOTrainer):  # type: ignore[misc]
         return dataset
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
-        """Compute TRL's loss; where the batch says which pairs are short, also log metrics by source."""
+        """Add the cross-entropy to TRL's loss; where the batch says which pairs are short, log metrics by source."""
         short = inputs.pop(IS_SHORT, None)
-        if short is None:
-            return super()._compute_loss(model, inputs, return_outputs)
-        with capture_logps(self.accelerator.unwrap_model(model)) as logps:
+        with capture_logps(self.accelerator.unwrap_model(model)) as captured:
             loss = super()._compute_loss(model, inputs, return_outputs)
         # With shared prefixes the model returns the responses' tokens only, else those of the full texts.
         mask = inputs["completion_mask"][:, 1:]
-        chosen, rejected = (logps[0][:, -mask.shape[1] :] * mask).sum(dim=1).chunk(2)
+        logps = captured[0][:, -mask.shape[1] :] * mask
+        if self._ce_weight:
+            chosen, chosen_mask = logps.chunk(2)[0], mask.chunk(2)[0]
+            loss = loss - self._ce_weight * (chosen.sum(dim=1) / chosen_mask.sum(dim=1)).mean()
+        if short is not None:
+            self._log_by_source(logps.detach(), short, inputs)
+        return loss
+
+    def _log_by_source(self, logps: torch.Tensor, short: torch.Tensor, inputs: dict[str, Any]) -> None:
+        chosen, rejected = logps.sum(dim=1).chunk(2)
         margins = self.beta * (chosen - inputs["ref_chosen_logps"] - rejected + inputs["ref_rejected_logps"])
         gathered = self.accelerator.gather(torch.stack([margins, short.to(margins)], dim=1)).tolist()
         for name, values in metrics_by_source(*zip(*gathered, strict=True)).items():
             self._metrics["train" if self.model.training else "eval"][name] += values
-        return loss
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         # TRL passes all keys of the batch on to the model.
@@ -291,7 +307,7 @@ class SourceTaggingCollator:
 def capture_logps(model: Any) -> Iterator[list[torch.Tensor]]:
     """Collect the tokens' log-probabilities, [2 * pairs, tokens], of each batch that passes `model` in the body."""
     captured: list[torch.Tensor] = []
-    hook = model.register_forward_hook(lambda module, args, output: captured.append(output.log_probs.detach()))
+    hook = model.register_forward_hook(lambda module, args, output: captured.append(output.log_probs))
     try:
         yield captured
     finally:

@@ -149,6 +149,7 @@ def test_memory_estimate_is_within_10_percent(shared, lora, checkpointing, devic
         Dataset.from_list([{**row, "length": PROMPT + CHOSEN}] * 4),
         build_lora_config(lora, model),
         run.trainer_arguments(settings, policy, state=tmp_path, max_length=2**17, bf16=True) | loss_arguments(settings),
+        ce_weight=settings.ce_weight,
         reference_file=reference,
         share=shared,
     )

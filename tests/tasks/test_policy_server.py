@@ -128,6 +128,20 @@ async def test_dead_server_restarts_and_finished_shards_stay(tmp_path: Path, mon
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("prefect_server")
+async def test_shards_of_several_configs_hold_the_responses_of_each(tmp_path: Path) -> None:
+    configs = [GREEDY.model_copy(update={"n": 1}), GREEDY.model_copy(update={"temperature": 1.0, "shard_size": 3})]
+
+    @flow
+    async def sampling() -> list[list[Response]]:
+        return [*(await sample_in_shards("both", policy, EXAMPLES, *configs, folder=tmp_path)).groups]
+
+    async with served(config(), tmp_path) as (policy, _):
+        expected = [await sample_served(policy, EXAMPLES, own) for own in configs]
+        assert await sampling() == [[*one, *two] for one, two in zip(*expected, strict=True)]
+
+
+@pytest.mark.slow
 async def test_log_tail_of_ended_server(tmp_path: Path) -> None:
     async with served(config(), tmp_path) as (policy, server):
         await sample_served(policy, EXAMPLES[:1], GREEDY)

@@ -121,7 +121,13 @@ def test_recurrent_model_samples_each_response_from_own_stream(kind, caplog, mon
 
 
 @pytest.mark.parametrize(
-    "params", [SamplingParams(1.0, n=4), SamplingParams(0.7, top_p=0.8, n=4), SamplingParams(0.0, n=2)]
+    "params",
+    [
+        SamplingParams(1.0, n=4),
+        SamplingParams(0.7, top_p=0.8, n=4),
+        SamplingParams(0.0, n=2),
+        SamplingParams((1.0, 0.5, 0.0), n=3),
+    ],
 )
 def test_transformers_generate_samples_same_tokens(params, monkeypatch):
     policy = policy_of(CONFIGS["full attention"], ends=(3, 17, 40))

@@ -56,6 +56,17 @@ def test_cached_sampling_equals_sampling_without_cache(policy, cache, settings):
     assert texts(sample(policy, EXAMPLES, config)) == expected
 
 
+@pytest.mark.parametrize("cache", ["shared", "repeated"])
+def test_several_configs_give_responses_of_each(policy, cache):
+    base = SETTINGS.model_copy(update={"cache": cache, "prompts_per_batch": 3})
+    decodings = [{"n": 3}, {"n": 2, "temperature": 0.5}, {"n": 1, "temperature": 0.0}]
+    configs = [base.model_copy(update=decoding) for decoding in decodings]
+    separate = [list(sample(policy, EXAMPLES, config)) for config in configs]
+    expected = [[response for group in groups for response in group] for groups in zip(*separate, strict=True)]
+    assert list(sample(policy, EXAMPLES, *configs)) == expected
+    assert expected[0][3].text != expected[0][0].text  # the temperature matters
+
+
 def test_samples_do_not_depend_on_batch_order_or_shard(policy):
     batched = texts(sample(policy, EXAMPLES, SETTINGS.model_copy(update={"prompts_per_batch": 4})))
     single = [texts(sample(policy, [example], SETTINGS))[0] for example in EXAMPLES]

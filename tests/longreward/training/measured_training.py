@@ -57,6 +57,7 @@ with tempfile.TemporaryDirectory() as name:
         Dataset.from_list([row] * 2),
         build_lora_config(config.lora, model),
         arguments | loss_arguments(config),
+        ce_weight=config.ce_weight,
         reference_file=folder / "reference.json",
         share=share,
     )

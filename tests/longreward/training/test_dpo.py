@@ -76,15 +76,22 @@ def log_probability(policy, item, response) -> tuple[float, int]:
     return sum(float(log_probs[len(prompt) + k - 1, token]) for k, token in enumerate(answer)), len(answer)
 
 
-def make_trainer(policy, reference_file: Path, tmp_path: Path):
+def make_trainer(policy, reference_file: Path, tmp_path: Path, *, share: bool = False):
     rows = tokenize_pairs(policy.encoder, PAIRS, max_length=64)
     arguments = run.trainer_arguments(FAST, policy, state=tmp_path / "run", max_length=64, bf16=False)
     return trainers.dpo_trainer(
-        policy, rows.rows, None, arguments | loss_arguments(FAST), reference_file=reference_file, share=False
+        policy,
+        rows.rows,
+        None,
+        arguments | loss_arguments(FAST),
+        ce_weight=FAST.ce_weight,
+        reference_file=reference_file,
+        share=share,
     )
 
 
-def test_loss_equals_formula_of_paper(policy, tmp_path):
+@pytest.mark.parametrize("share", [False, True], ids=["texts", "shared-prefix"])
+def test_loss_equals_formula_of_paper(policy, tmp_path, share):
     sums = [(log_probability(policy, p, p.chosen), log_probability(policy, p, p.rejected)) for p in PAIRS]
     # A reference that is another model: 2 and 1 below the policy on the first pair, 3 above and equal on the second.
     offsets = [(-2.0, -1.0), (3.0, 0.0)]
@@ -94,13 +101,17 @@ def test_loss_equals_formula_of_paper(policy, tmp_path):
     }
     reference_file = tmp_path / "reference.json"
     reference_file.write_text(json.dumps(reference))
-    trainer = make_trainer(policy, reference_file, tmp_path)
+    trainer = make_trainer(policy, reference_file, tmp_path, share=share)
     margins = [2.0 - 1.0, -3.0 - 0.0]
-    for index, margin in enumerate(margins):
-        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index]]))
-        chosen, tokens = sums[index][0]
-        expected = math.log1p(math.exp(-0.15 * margin)) + 0.1 * (-chosen / tokens)
-        assert trainer.compute_loss(trainer.model, batch).item() == pytest.approx(expected, rel=1e-4)
+    expected = [
+        math.log1p(math.exp(-0.15 * margin)) + 0.1 * (-chosen / tokens)
+        for margin, ((chosen, tokens), _) in zip(margins, sums, strict=True)
+    ]
+    assert sums[0][0][1] != sums[1][0][1]  # the mean over all tokens would differ
+    for indices in ([0], [1], [0, 1]):
+        batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[index] for index in indices]))
+        loss = trainer.compute_loss(trainer.model, batch).item()
+        assert loss == pytest.approx(sum(expected[index] for index in indices) / len(indices), rel=1e-4)
 
 
 def test_reference_is_sft_model(policy, tmp_path):
