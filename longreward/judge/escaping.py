@@ -49,7 +49,8 @@ class PromptEscaper:
     def escape(self, text: str) -> str:
         """Return the text with one more backslash in each mark."""
         for pattern in self._patterns:
-            text = pattern.sub(r"\1\\", text)
+            # A function, since re hashes the whole pattern in each call with a replacement that has a backslash.
+            text = pattern.sub(lambda match: f"{match[0]}\\", text)
         return text
 
     def restore(self, text: str) -> str:
