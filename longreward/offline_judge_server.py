@@ -139,7 +139,7 @@ def reply_text(prompts: PromptSet, message: str, benchmarks: Sequence[PromptTemp
             reply = rules[template.name](
                 {slot: escaper.restore(text) if escaper else text for slot, text in slots.items()}
             )
-            return reply if schema is None else reply_to_json(reply, schema["properties"])
+            return reply if schema is None else reply_to_json(reply, schema)
     return UNKNOWN_PROMPT
 
 

@@ -64,29 +64,30 @@ def structured_template(template: PromptTemplate, spec: StructuredSpec, language
         literals = [literal.replace(old, new) for literal in literals]
     # The last line of the prompt opens the reply: "[Analysis]". Those of the examples stand in the text before.
     heading = re.escape(literals[-1].strip().rpartition("\n")[2])
-    is_list = _is_list(object_schema(spec.properties))
+    schema = object_schema(spec.properties)
+    is_list = _is_list(schema)
     end = r"(?:[^\n]+\n)+" if is_list else r".+?\[\[[^\[\]\n]+\]\]$"
     example = re.compile(rf"(?<=^{heading}\n){end}", re.MULTILINE | re.DOTALL)
     literals[:-1] = [
-        example.sub(lambda match: reply_to_json(match[0], spec.properties) + "\n" * is_list, literal)
+        example.sub(lambda match: reply_to_json(match[0], schema) + "\n" * is_list, literal)
         for literal in literals[:-1]
     ]
     pieces = [*template.pieces]
     pieces[::2] = literals
-    reply_format = ReplyFormat(
-        is_list=is_list, reminder=spec.reminder.get(language, ""), schema=object_schema(spec.properties)
-    )
+    reply_format = ReplyFormat(is_list=is_list, reminder=spec.reminder.get(language, ""), schema=schema)
     return replace(template, pieces=tuple(pieces), reply_format=reply_format)
 
 
-def reply_to_json(text: str, properties: Schema) -> str:
+def reply_to_json(text: str, schema: Schema) -> str:
     """Convert a reply in the text format; one without a verdict has an empty one.
 
-    >>> reply_to_json("Too short.\\n\\nRating: [[4]]", {"analysis": {"type": "string"}, "rating": {"type": "integer"}})
+    >>> schema = object_schema({"analysis": {"type": "string"}, "rating": {"type": "integer"}})
+    >>> reply_to_json("Too short.\\n\\nRating: [[4]]", schema)
     '{"analysis": "Too short.", "rating": 4}'
     """
+    properties = schema["properties"]
     *before, verdict = properties
-    if _is_list(object_schema(properties)):
+    if _is_list(schema):
         fields = list(properties[verdict]["items"].get("properties", ()))
         items = [dict(zip(fields, item, strict=True)) for item in _LIST_VERDICT.findall(text)] if fields else None
         return json.dumps({verdict: items or find_tagged(text, "statement").texts}, ensure_ascii=False)

@@ -173,16 +173,16 @@ def test_readable_text_shows_analysis_and_verdict() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "properties", "reply"),
+    ("text", "schema", "reply"),
     [
-        ("Good.\n\nRating: [[8.5]]", RATING["properties"], {"analysis": "Good.", "rating": 8.5}),
-        ("I cannot say.", RATING["properties"], {"analysis": "I cannot say.", "rating": ""}),
-        ("<statement>One.</statement>", STATEMENTS["properties"], {"statements": ["One."]}),
-        ("<no_statement/>", STATEMENTS["properties"], {"statements": []}),
+        ("Good.\n\nRating: [[8.5]]", RATING, {"analysis": "Good.", "rating": 8.5}),
+        ("I cannot say.", RATING, {"analysis": "I cannot say.", "rating": ""}),
+        ("<statement>One.</statement>", STATEMENTS, {"statements": ["One."]}),
+        ("<no_statement/>", STATEMENTS, {"statements": []}),
     ],
 )
-def test_text_reply_as_json(text: str, properties: dict[str, Any], reply: dict[str, Any]) -> None:
-    assert json.loads(reply_to_json(text, properties)) == reply
+def test_text_reply_as_json(text: str, schema: dict[str, Any], reply: dict[str, Any]) -> None:
+    assert json.loads(reply_to_json(text, schema)) == reply
 
 
 def helpfulness_request() -> ChatRequest:
