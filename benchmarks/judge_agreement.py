@@ -328,17 +328,21 @@ def write_results(
 
 
 def plot(out: Path, title: str, methods: Sequence[Method]) -> None:
-    """Plot agreement over tokens; methods without a judge stand at 0."""
+    """Plot agreement over tokens; methods without a judge stand side by side around 0."""
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams["svg.hashsalt"] = "longreward"  # the same file for the same figures
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
-    for method, marker in zip(methods, chain("osD^v<>Ph*X", "." * len(methods)), strict=False):
+    without_judge = [method.name for method in methods if not method.tokens_per_response]
+    for method, marker in zip(methods, chain("osD^v<>Ph*Xdp8", "." * len(methods)), strict=False):
         value, low, high = method.agreement.value, method.agreement.low, method.agreement.high
         errors = [[value - low], [high - value]]
-        axes.errorbar(method.tokens_per_response, value, errors, fmt=marker, capsize=3, label=method.name)
+        position = method.tokens_per_response
+        if method.name in without_judge:
+            position = 10 * (without_judge.index(method.name) - (len(without_judge) - 1) / 2)
+        axes.errorbar(position, value, errors, fmt=marker, capsize=3, label=method.name)
     axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":")
     axes.set_xscale("symlog", linthresh=100)  # logarithmic above 100, with a place for 0
     axes.set(xlabel="judge tokens per response", ylabel="agreement with labels", title=title)
