@@ -131,11 +131,13 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
                         for task_run in task_runs.values()
                     ]
                 await push_data()
-                log_evidence_page(Run(parent), read_params(), title=name, stages=stages)
+                has_page = log_evidence_page(Run(parent), read_params(), title=name, stages=stages)
             finally:  # also of a run that failed or was interrupted
                 if parent is not None:
                     await create_result_artifact(parent, experiment=name if settings else None)
-            print_summary(results, seconds=time.monotonic() - started)
+            # The files of an experiment are not in the checkout, but its page is in MLflow.
+            view = f"longreward view {name}" if settings else "longreward view"
+            print_summary(results, seconds=time.monotonic() - started, view=view if has_page else None)
     return results
 
 

@@ -87,19 +87,20 @@ def log_stage_page(run: StageRun, stages: Collection[str], *, benchmarks: Sequen
 
 def log_evidence_page(
     run: Run, params: Params, *, title: str, stages: Collection[str], benchmarks: Sequence[Benchmark[Any]] = ()
-) -> None:
+) -> bool:
     """Log the page of these stages as the artifact evidence.html; a failure is a warning, since no stage depends on it.
 
-    Stages with nothing to show log nothing.
+    Returns whether there is a page: stages with nothing to show log nothing.
     """
     title = f"{state_folder().parent.name} · {title}"
     try:
         page = project_page(params, title=title, stages=stages, limit=LOGGED_PROMPTS, benchmarks=benchmarks)
     except LongRewardError as error:
         log.warning("the run has no evidence page: %s", error)
-        return
+        return False
     if page.collections:
         run.log_text(ARTIFACT, page.render())
+    return bool(page.collections)
 
 
 def _storage_key() -> str:

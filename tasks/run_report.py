@@ -165,21 +165,35 @@ def _link(run: PastRun, run_id: str, name: str) -> str:
 
 
 def print_summary(
-    results: "Sequence[StageResult]", *, seconds: float, table: Path = EVALUATION_TABLE, width: int | None = None
+    results: "Sequence[StageResult]",
+    *,
+    seconds: float,
+    view: str | None = "longreward view",
+    table: Path = EVALUATION_TABLE,
+    width: int | None = None,
 ) -> None:
-    """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer."""
+    """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer.
+
+    `view` is the command for the evidence page; None: there is no page.
+    """
     from rich.console import Console
 
     width = width or output_width()
     # A table that is wider than the terminal is wrapped there; rich would cut off its cells.
     console = Console(width=max(TABLE_WIDTH, width), highlight=False)
     with console.capture() as capture:  # `print` reports a closed pipe, rich exits
-        _render_summary(console, results, seconds=seconds, table=table, width=width)
+        _render_summary(console, results, seconds=seconds, view=view, table=table, width=width)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def _render_summary(
-    console: "Console", results: "Sequence[StageResult]", *, seconds: float, table: Path, width: int
+    console: "Console",
+    results: "Sequence[StageResult]",
+    *,
+    seconds: float,
+    view: str | None,
+    table: Path,
+    width: int,
 ) -> None:
     if table.exists() and any(result.stage == "evaluate" for result in results):
         evaluation = json.loads(table.read_text(encoding="utf-8"))
@@ -207,7 +221,7 @@ def _render_summary(
     console.print(times)
     uri = store_uri()
     for purpose, command in (
-        ("prompts, verdicts and evidence", "longreward view"),
+        *([("prompts, verdicts and evidence", view)] if view else []),
         ("the UIs of Prefect and MLflow", "longreward serve"),
         ("against an earlier run", "longreward compare last~1 last"),
         ("MLflow alone", _mlflow_command(Path(sys.executable).parent, uri)),

@@ -63,6 +63,7 @@ def test_output_in_pipe(project: ToyProject) -> None:
     for line, pattern in zip(lines, patterns, strict=True):
         assert re.fullmatch(pattern, line)
     assert "longreward compare last~1 last" in summary
+    assert "longreward view" not in summary  # the toy project has no responses to show
     assert "\033" not in output
     assert "\r" not in output
 

@@ -168,10 +168,10 @@ def test_given_pairs_are_shown_without_sampled_responses() -> None:
 def test_run_gets_the_page_of_its_stages() -> None:
     add_evaluation()
     run: Any = RecordedRun()
-    log_evidence_page(run, Params(), title="run", stages=["score", "pair"])
+    assert log_evidence_page(run, Params(), title="run", stages=["score", "pair"])
     assert list(collections(run.texts[ARTIFACT])) == ["pairs"]
     nothing: Any = RecordedRun()
-    log_evidence_page(nothing, Params(), title="run", stages=["train"])
+    assert not log_evidence_page(nothing, Params(), title="run", stages=["train"])
     assert nothing.texts == {}
 
 

@@ -63,4 +63,11 @@ def test_summary_is_not_truncated(workspace: Path, capsys: pytest.CaptureFixture
 
 def test_print_summary_without_evaluate(comparison: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_summary([StageResult("score", ran=True, seconds=1.0)], seconds=1.0, table=comparison)
-    assert "recall" not in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "recall" not in output
+    assert "prompts, verdicts and evidence: longreward view\n" in output
+
+
+def test_print_summary_without_evidence_page(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary([StageResult("prepare", ran=True, seconds=1.0)], seconds=1.0, view=None)
+    assert "longreward view" not in capsys.readouterr().out
