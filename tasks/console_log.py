@@ -1,6 +1,6 @@
 """Log lines on the console: those of this project, with the time and the stage; a library's only if they are errors.
 
-    04:54:00  score: judge offline-lexical-4: 2,415 replies, 25 from the ledger
+    04:54:00  score: judge offline-lexical-5: 2,415 replies, 25 from the ledger
     04:54:20  score: warning: 3 responses are unscored
 
 With LONGREWARD_VERBOSE the console shows all lines in Prefect's own form. The Prefect UI has them in any case.

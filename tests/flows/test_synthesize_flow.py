@@ -47,5 +47,5 @@ def test_synthesize_off_and_on(project: ToyProject) -> None:
         [project.store.get_experiment_by_name("longreward").experiment_id],
         f"attributes.run_id = '{report.mlflow_run}'",
     )
-    assert run.data.tags["judge"] == "offline-lexical-4"
+    assert run.data.tags["judge"] == "offline-lexical-5"
     assert run.data.metrics["questions"] == len(rows)

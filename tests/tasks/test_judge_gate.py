@@ -45,7 +45,7 @@ async def test_gate_warn_logs_failures(workspace: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO, "judge-gate"):
         await validate_judge(run)
     assert "attacks raise a bad answer" in caplog.text
-    assert recorded.texts["judge-check.md"].startswith("# offline-lexical-4: did not pass the quick check")
+    assert recorded.texts["judge-check.md"].startswith("# offline-lexical-5: did not pass the quick check")
     assert recorded.metrics["judge_check/successful_attacks"] > 0
     assert recorded.metrics["judge_check/rank/helpfulness"] == 1.0
 

@@ -118,7 +118,7 @@ async def test_pairwise_writes_comparisons(project: Path) -> None:
     assert ids(outcomes)[2] == "no responses"
     written = lines(Path("data/pairs/comparisons.jsonl"))
     assert {row["idx"] for row in written} == {1, 2}
-    assert {row["judge"] for row in written} == {"offline-lexical-4"}
+    assert {row["judge"] for row in written} == {"offline-lexical-5"}
     assert run.metrics["calls"] == 2 * len(written)
     assert run.metrics["forecast/calls_high"] >= run.metrics["calls"]
     assert run.metrics["pairwise/comparisons"] == sum(

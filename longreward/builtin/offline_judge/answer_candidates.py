@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, is_similar
-from longreward.builtin.offline_judge.overlap import has_name, has_short_name
-from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion
+from longreward.builtin.offline_judge.overlap import has_name, has_short_name, support_level
+from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion, polar_claim
 
 Evidence = tuple[Sentence, ...]
 BASE_WEIGHT = 0.05  # of a candidate without any word of the question near it
@@ -39,14 +39,16 @@ def answer_share(sub_questions: Sequence[SubQuestion], evidence: Evidence, answe
     """Return from 0 to 1 how much of what the sub-questions ask for the answer has, by the weight of its candidates."""
     shares = {
         (index, 0): phrase_share(q, evidence, answer)
-        for index, q in enumerate(sub_questions)
         if q.answer_type == "anything"
+        else polar_share(q, evidence, answer)
+        for index, q in enumerate(sub_questions)
+        if q.answer_type in ("anything", "polar")
     }
     values = sorted(
         (
             (share, index, number, candidate)
             for index, sub_question in enumerate(sub_questions)
-            if sub_question.answer_type != "anything"
+            if (index, 0) not in shares
             for candidate, share in _matched_candidates(sub_question, evidence, answer)
             for number in range(sub_question.count)
         ),
@@ -107,6 +109,12 @@ def phrase_share(sub_question: SubQuestion, evidence: Evidence, answer: Sequence
     return share
 
 
+def polar_share(sub_question: SubQuestion, evidence: Evidence, answer: Sequence[Sentence]) -> float:
+    """Return from 0 to 1 how far the evidence supports what the answer says to a question for yes or no."""
+    claims = [polar_claim(sub_question.about, s) or s for s in answer]
+    return max((support_level(c, evidence)[0] for c in claims if c.terms & sub_question.about.terms), default=0.0)
+
+
 def _matched_candidates(
     sub_question: SubQuestion, evidence: Evidence, answer: Sequence[Sentence]
 ) -> Iterator[tuple[frozenset[str], float]]:
@@ -126,7 +134,7 @@ def _mentions(s: Sentence, name: frozenset[str]) -> bool:
 
 
 def _count_values(sub_question: SubQuestion, s: Sentence) -> int:
-    if sub_question.answer_type == "anything":
+    if sub_question.answer_type in ("anything", "polar"):
         return len(s.terms - sub_question.about.terms - META)
     if sub_question.answer_type in VALUE_KINDS:
         return len({value.term for value in sub_question.select_values(s)})

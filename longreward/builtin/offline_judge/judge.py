@@ -2,7 +2,7 @@
 
 It replies to the prompts of the reward in the format that they ask for, from a request's slots alone. It is
 deterministic and knows no meaning: a paraphrase without a common word counts as different. Its scores rank responses
-that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-4`. A change of
+that differ in facts, and do not replace a language model's. Results carry its name, `offline-lexical-5`. A change of
 any verdict needs a new number in this name, since the ledger serves earlier verdicts by name.
 """
 
@@ -30,12 +30,12 @@ from longreward.builtin.offline_judge.overlap import (
     relevance,
     support_level,
 )
-from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion, split_question
+from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion, polar_claim, split_question
 from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
 Slots = Mapping[str, str]
-NAME = "offline-lexical-4"
+NAME = "offline-lexical-5"
 NO_STATEMENT = "<no_statement/>"
 NOTHING_RELEVANT = "No relevant information"
 MAX_SENTENCES = 300  # of a response; one without end is cut
@@ -126,7 +126,11 @@ def statements(slots: Slots) -> str:
     seen: set[str] = set()
     subject = _first_name(slots["question"])
     question = parse_sentence(slots["question"])
+    is_polar = any(q.answer_type == "polar" for q in split_question(slots["question"]))
     for s in _response_sentences(slots):
+        if is_polar and polar_claim(question, s):
+            stated.append(f"The answer to “{question.text.strip(' ?？')}” is: {s.text}")
+            continue
         is_question = s.text.endswith(("?", "？")) and s.terms - question.terms <= META
         is_remark = is_question or s.text.endswith((":", "：")) or not s.terms - _FILLER or _REFUSAL.search(s.text)
         is_inference = _INFERENCE.match(s.text) and (s.numbers | s.name_terms) <= seen
@@ -249,11 +253,15 @@ def _answer_share(sub_question: SubQuestion, s: Sentence) -> float:
     about = sub_question.about
     if sub_question.answer_type == "anything" and not about.terms:  # "Summarise the document": any statement does
         return 1.0 if len(s.terms) > MAX_BARE_TERMS else 0.2
+    if sub_question.answer_type == "polar" and polar_claim(about, s):
+        return 1.0
     new = s.terms - about.terms - META
     words = sub_question.topic_words
     on_topic = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
     if sub_question.answer_type in VALUE_KINDS:
         count = len({value.term for value in sub_question.select_values(s)})
+    elif sub_question.answer_type == "polar":
+        count = 1
     elif sub_question.answer_type == "anything":
         count = min(1, len(new))
     else:
@@ -327,11 +335,17 @@ def _rating(analysis: str, rating: float) -> str:
     return f"{analysis}\n[[{min(10.0, max(0.0, rating)):.1f}]]"
 
 
+_SOURCE = "(?:document|text|passage|context|article|paper|information|answer)s?"
 _REFUSAL = re.compile(
-    r"\b(?:document|text|passage|context|article|paper|information)s?\b.{0,200}\b(?:not|no|n't)\b.{0,200}"
-    r"\b(?:mention|contain|say|specif|provid|state|give|answer|includ|describ)"
-    r"|\bI (?:do not|don['’]t|cannot|can['’]t|am unable|could not|am sorry)|\bno (?:relevant )?information\b"
-    r"|\bcannot be (?:answered|determined)|\bnot (?:mentioned|specified|stated|given|provided) in the\b"
+    # The source itself must be what does not say it: documents report of things that others do not say or include.
+    rf"\b{_SOURCE}\b(?: (?!sa|stat|report|show)\w+){{0,3}} (?:(?:contain|provide|give|mention|ha)s? no\b"
+    r"|(?:does|do|did|could)(?: not|n['’]t)(?: \w+)?? "
+    r"(?:mention|contain|say|specif|provid|state|give|answer|includ|describ))"
+    r"|\bI (?:do not|don['’]t|cannot|can['’]t|am unable to|could not)(?: \w+)? "
+    r"(?:know|see|find|have|say|tell|answer|determin|provid|help)"
+    r"|\bI am sorry\b|\bno (?:relevant )?information\b|\b(?:can ?not|can['’]t) be (?:answered|determined)"
+    rf"|\b{_SOURCE} (?:is|was)(?: not|n['’]t)(?: \w+)? (?:in the {_SOURCE}|mentioned|specified|stated|given|provided)\b"
+    rf"|\bnot (?:mentioned|specified|stated|given|provided) in the {_SOURCE}\b"
     r"|未提及|没有提到|没有提及|无法(?:回答|确定|得知)|不知道|没有相关信息|抱歉",
     re.I,
 )

@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, parse_sentence, split_sentences, stem
+from longreward.builtin.offline_judge.lexical import (
+    META,
+    Sentence,
+    has_term,
+    is_cjk,
+    parse_sentence,
+    polarity_differs,
+    split_sentences,
+    stem,
+)
 from longreward.builtin.offline_judge.sub_questions import split_question, with_names
 
 Level = float  # 1, 0.5 or 0
@@ -31,7 +40,7 @@ def _support_at(claim: Sentence, evidence: tuple[Sentence, ...], index: int) -> 
     e = evidence[index]
     level = sentence_support(claim, e)
     words = claim.words - META
-    if level or not words or len(claim.numbers) + len(claim.names) < 2 or claim.negated != e.negated:
+    if level or not words or len(claim.numbers) + len(claim.names) < 2 or polarity_differs(claim, e):
         return level
     if not _has_values(claim, e):
         return 0.0
@@ -48,13 +57,15 @@ def sentence_support(claim: Sentence, evidence: Sentence) -> Level:
     if not claim.terms or not _has_values(claim, evidence):
         return 0.0
     words = claim.words
+    if polarity_differs(claim, evidence):
+        return 0.0
     missing = len(words - evidence.terms)
-    if missing <= len(words) // 10:
-        return 1.0 if claim.negated == evidence.negated else 0.0
+    cjk = sum(map(is_cjk, words))  # bigrams overlap: one wrong word changes two
+    if missing <= (len(words) - cjk / 2) // 10:
+        return 1.0
     values = 2 * (len(claim.numbers) + max(0, len(claim.names) - 1))  # the first name is the subject, not a value
     # In a short claim any word may be the value; a long one is rarely repeated literally.
-    han = sum(word >= "\u3400" for word in words)  # bigrams overlap: one wrong word changes two
-    minor_share = 0.5 if len(words) - han / 2 >= 6 else 0.25 if han else 0.3
+    minor_share = 0.5 if len(words) - cjk / 2 >= 6 else 0.25 if cjk else 0.3
     return 0.5 if missing < minor_share * (len(words) + values) else 0.0
 
 
@@ -135,7 +146,7 @@ def is_contradiction(a: Sentence, b: Sentence) -> bool:
         return False
     if a.names[:1] != b.names[:1] or len(a.words & b.words) < 0.6 * len(a.words | b.words):
         return False
-    if a.negated != b.negated:
+    if polarity_differs(a, b):
         return a.numbers == b.numbers and a.names == b.names
     return _disjoint(a.numbers, b.numbers) or (
         a.numbers == b.numbers and _disjoint(frozenset(a.names[1:]), frozenset(b.names[1:]))
@@ -161,8 +172,7 @@ def evidence_sentences(context: str, *, joined: bool = False) -> tuple[Sentence,
                 continue
             evidence.append(s)
             # A Chinese sentence usually starts with its subject, in two characters.
-            starts_with_han = s.order and s.order[0] >= "\u3400"
-            subject = s.names[:1] or ((frozenset(s.order[:1]),) if starts_with_han else ())
+            subject = s.names[:1] or ((frozenset(s.order[:1]),) if s.order and is_cjk(s.order[0]) else ())
     return tuple(s for s in evidence if s.terms and not _NOTHING.search(s.text))
 
 

@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from longreward.builtin.offline_judge.lexical import Sentence, Value, ValueKind, parse_sentence, stem
 
-AnswerType = Literal["when", "date", "year", "time", "money", "number", "person", "place", "anything"]
+AnswerType = Literal["when", "date", "year", "time", "money", "number", "person", "place", "polar", "anything"]
 VALUE_KINDS: Mapping[AnswerType, Mapping[ValueKind, float]] = {
     "when": {"date": 1.0, "year": 1.0, "time": 1.0, "number": 0.3},
     "date": {"date": 1.0, "year": 0.3},
@@ -81,6 +81,14 @@ def split_question(question: str) -> tuple[SubQuestion, ...]:
     )
 
 
+def polar_claim(question: Sentence, answer: Sentence) -> Sentence | None:
+    """Return what a bare yes or no states about the question; None if the answer is another sentence."""
+    match = _POLAR_ANSWER.fullmatch(answer.text)
+    if match is None:
+        return None
+    return replace(question, negated=question.words if match["no"] or match["zh_no"] else frozenset())
+
+
 def with_names(s: Sentence, names: tuple[frozenset[str], ...]) -> Sentence:
     """Return the sentence with names that it implies."""
     return replace(s, names=names + s.names, terms=s.terms.union(*names)) if names else s
@@ -90,7 +98,7 @@ def _answer_type(text: str, previous: AnswerType) -> tuple[AnswerType, str]:
     """Return the type of answer, and the term for what is counted; "which did" repeats the type before it."""
     match = _QUESTION_WORD.search(text)
     if match is None:
-        return "anything", ""
+        return "polar" if _POLAR_QUESTION.search(text) else "anything", ""
     answer_type = cast("AnswerType", match.lastgroup or "anything")
     if answer_type == "anything" and _SAME_TYPE.search(text):
         return previous, ""
@@ -123,6 +131,10 @@ _QUESTION_WORD = re.compile(
     r"|\b(?:what|which|why|how)\b|什么|为什么|如何|怎",
     re.I,
 )
+_POLAR_QUESTION = re.compile(
+    r"^\W*(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|must|may)\b|[吗么]\W*$", re.I
+)
+_POLAR_ANSWER = re.compile(r"\W*(?:yes|(?P<no>no)|是的?|(?P<zh_no>不是?))\W*", re.I)
 _SAME_TYPE = re.compile(r"\bwhich (?:did|does|do|was|is|were|will|one)\b", re.I)
 _UNIT = re.compile(r"\bhow many (?:more |other |different )?([a-z]+)", re.I)
 _TWO_VALUES = re.compile(r"\bwhich (?:two )?(?:dates|days|years|times|towns|cities|people)\b.*\band\b", re.I)

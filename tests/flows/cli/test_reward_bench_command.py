@@ -71,7 +71,7 @@ def test_columns_without_data_omitted(items, capsys):
 def test_json_output_with_any_score_strategy(items, capsys):
     assert main([*items, "--json", "-S", "score.strategy=adaptive"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert (result["items"], result["judge"], result["reward_model"]) == (7, "offline-lexical-4", None)
+    assert (result["items"], result["judge"], result["reward_model"]) == (7, "offline-lexical-5", None)
     whole = result["agreements"][0]
     assert (whole["reward"], whole["group"]) == ("longreward", "all")
     assert whole["accuracy"]["value"] == 1.0

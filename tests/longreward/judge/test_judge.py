@@ -124,7 +124,7 @@ async def test_ledger_keys_of_judge_without_system_prompt_are_stable(serve_chat:
 
 async def test_offline_judge_refuses_unknown_template() -> None:
     async with open_judge(JudgeConfig(), ledger=None) as judge:
-        assert judge.name == "offline-lexical-4"
+        assert judge.name == "offline-lexical-5"
         with pytest.raises(JudgeRefused, match="'poetry'"):
             await judge.query(ChatRequest("poetry", {}, "", "", 10), lambda text: text)
 
