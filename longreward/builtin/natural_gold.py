@@ -46,7 +46,7 @@ _SUPERSEDED = re.compile(
     re.IGNORECASE,
 )
 _CONTEXT_CHARACTERS = 45  # before a value, in which a negation or a word for a superseded value counts
-_BARE_WORDS, _NAME_WORDS = 8, 4
+_MAX_SHORT_WORDS, _MAX_NAME_WORDS = 8, 4
 _ARTICLES = re.compile(r"^(?:an?|the|my|his|her|their|our)\s+", re.IGNORECASE)
 _FUNCTION_WORDS = frozenset(words_of("a an the of in on at to for by with and or my his her their our from is was"))
 
@@ -98,9 +98,7 @@ def measure_natural(response: str, row: NaturalGoldRow) -> GoldMeasures:
     if not claims:
         return GoldMeasures(recall=0.0, unsupported=1.0, exact=False, unasked=0.0)
     recalled = [fact for fact in row.facts if _is_recalled(fact, claims)]
-    unsupported = [
-        claim for claim in claims if claim.is_unsupported or (not recalled and claim.answers_with_another_value)
-    ]
+    unsupported = [claim for claim in claims if claim.is_unsupported or (not recalled and claim.is_wrong_short_answer)]
     unasked = [claim for claim in claims if claim not in unsupported and not any(map(claim.positions, row.facts))]
     recall = len(recalled) / len(row.facts)
     return GoldMeasures(
@@ -148,22 +146,24 @@ class _Sentence:
             or any(word not in self._row.words for run in self._names for word in run)
             or self._mixes_names()
             or any(self._has_wrong_value(fact) for fact in self._row.document_facts)
-            or any(self._is_exchanged(fact) or self._is_hedged(fact) for fact in self._row.facts)
-            or (self._row.kind == "list" and self._lists_wrong_item())
+            or any(self._is_swapped(fact) or self._is_hedged(fact) for fact in self._row.facts)
+            or (self._row.kind == "list" and self._has_wrong_item())
         )
 
     @property
-    def _is_bare(self) -> bool:
+    def _is_short(self) -> bool:
         """Whether the sentence is short: an answer even if it repeats no word of the question ("2 April.")."""
-        return len(words_of(self.text)) <= _BARE_WORDS
+        return len(words_of(self.text)) <= _MAX_SHORT_WORDS
 
     @property
-    def answers_with_another_value(self) -> bool:
+    def is_wrong_short_answer(self) -> bool:
         """Whether the sentence is a short answer with something else ("16 August" to "How many …?")."""
         if any(map(self.positions, self._row.facts)):
             return False
         asks_for_figures = all(fact.kind in ("date", "time", "number") for fact in self._row.facts)
-        return len(words_of(self.text)) <= _NAME_WORDS or (asks_for_figures and self._is_bare and bool(self._figures))
+        return len(words_of(self.text)) <= _MAX_NAME_WORDS or (
+            asks_for_figures and self._is_short and bool(self._figures)
+        )
 
     def positions(self, fact: NaturalFact) -> list[int]:
         """Return where the sentence has the fact's value."""
@@ -172,7 +172,7 @@ class _Sentence:
     def states(self, fact: NaturalFact) -> bool:
         """Return whether the sentence gives the fact's value as that of its entity."""
         return any(
-            (fact.negated or not _NEGATION.search(self._before(position)))
+            (fact.negated or not _NEGATION.search(self._preceding_text(position)))
             and self._entity(position, fact) in (None, fact)
             for position in self.positions(fact)
         )
@@ -184,27 +184,27 @@ class _Sentence:
     def _is_hedged(self, fact: NaturalFact) -> bool:
         """Return whether a wrong value is joined to the right one ("3 May and 2 April", "3 May or perhaps 2 April")."""
         asked = {other.value for other in self._row.facts}
-        between = [
+        texts_between = [
             self._lower[min(right, wrong) : max(right, wrong)]
             for right in self.positions(fact)
             for value in fact.wrong
             if value not in asked
             for wrong in self._find(value, fact.kind)
         ]
-        return any(re.search(r"\bor\b", text) or _JOINED_VALUES.match(text) for text in between)
+        return any(re.search(r"\bor\b", text) or _JOINED_VALUES.match(text) for text in texts_between)
 
-    def _lists_wrong_item(self) -> bool:
+    def _has_wrong_item(self) -> bool:
         """Return whether the sentence has an asked item and, as another one, a wrong value."""
         items = {position for fact in self._row.facts for position in self.positions(fact)}
         return bool(items) and any(
-            not self._has_owner(position, fact)
+            not self._belongs_to_other_fact(position, fact)
             for fact in self._row.facts
             for value in fact.wrong
             for position in self._find(value, fact.kind)
             if position not in items
         )
 
-    def _has_owner(self, position: int, fact: NaturalFact) -> bool:
+    def _belongs_to_other_fact(self, position: int, fact: NaturalFact) -> bool:
         """Return whether the value at `position` belongs to another fact that the sentence is about.
 
         That fact is asked for, or mentioned before the value and closer than `fact` ("the budget of £900 was spent"),
@@ -214,28 +214,28 @@ class _Sentence:
         if any(owner in self._row.facts for owner in owners if owner != fact):
             return True
         prefixes = [prefix for owner in owners for prefix in (*owner.cues, *owner.subjects)]
-        before, own_before = (
-            max((start for start in self._starts(words) if start < position), default=-1)
+        owner_position, own_position = (
+            max((start for start in self._find_prefixes(words) if start < position), default=-1)
             for words in (prefixes, (*fact.cues, *fact.subjects))
         )
-        return before > own_before or (own_before < 0 and self._mentions(prefixes))
+        return owner_position > own_position or (own_position < 0 and self._mentions(prefixes))
 
     def _has_wrong_value(self, fact: NaturalFact) -> bool:
         """Return whether the sentence, or one of its clauses, has another value of the fact and not the right one."""
-        if not self.positions(fact) and self._row.facts == (fact,) and self._is_bare:
-            return self._has_other_value(fact, 0, len(self.text))
+        if not self.positions(fact) and self._row.facts == (fact,) and self._is_short:
+            return self._has_conflicting_value(fact, 0, len(self.text))
         spans = [(0, len(self.text)), *self._clauses]
         return any(
-            self._has_other_value(fact, start, end)
+            self._has_conflicting_value(fact, start, end)
             for start, end in spans
-            if any(start <= cue < end for cue in self._starts(fact.cues))
+            if any(start <= cue < end for cue in self._find_prefixes(fact.cues))
             if not any(start <= position < end for position in self.positions(fact))
         )
 
-    def _has_other_value(self, fact: NaturalFact, start: int, end: int) -> bool:
+    def _has_conflicting_value(self, fact: NaturalFact, start: int, end: int) -> bool:
         return any(
-            not _SUPERSEDED.search(self._before(position)) and not self._has_owner(position, fact)
-            for position in self._other_values(fact)
+            not _SUPERSEDED.search(self._preceding_text(position)) and not self._belongs_to_other_fact(position, fact)
+            for position in self._conflicting_values(fact)
             if start <= position < end
         )
 
@@ -244,14 +244,14 @@ class _Sentence:
         ends = [match.start() for match in _MAIN_CLAUSE_END.finditer(self._lower)]
         return list(pairwise([0, *ends, len(self.text)])) if ends else []
 
-    def _other_values(self, fact: NaturalFact) -> Iterator[int]:
+    def _conflicting_values(self, fact: NaturalFact) -> Iterator[int]:
         """Yield where values contradict the fact: those listed as wrong, or any other figure if it alone is asked."""
         for value in fact.wrong:
             yield from self._find(value, fact.kind)
         if self._row.facts == (fact,):
             yield from (figure.start for figure in self._figures if figure.kind == fact.kind)
 
-    def _is_exchanged(self, fact: NaturalFact) -> bool:
+    def _is_swapped(self, fact: NaturalFact) -> bool:
         """Return whether the fact's value stands with another entity of the question."""
         return any(self._entity(position, fact) not in (None, fact) for position in self.positions(fact))
 
@@ -260,7 +260,9 @@ class _Sentence:
         facts = [other for other in self._row.facts if other.kind == fact.kind and other.subjects]
         if not fact.subjects or len(facts) < 2:
             return None
-        subjects = sorted((start, index) for index, other in enumerate(facts) for start in self._starts(other.subjects))
+        subjects = sorted(
+            (start, index) for index, other in enumerate(facts) for start in self._find_prefixes(other.subjects)
+        )
         values = sorted((start, index) for index, other in enumerate(facts) for start in self.positions(other))
         if subjects and len(values) == len(facts) == len({i for _, i in subjects}) and subjects[-1][0] < values[0][0]:
             # "At A and B, 43 and 24 were counted": in order of their first mentions.
@@ -280,32 +282,32 @@ class _Sentence:
     def _mixes_names(self) -> bool:
         first, last, full = self._row.first_and_last_names
         return any(
-            given in first and family in last and f"{given} {family}" not in full
+            first_name in first and last_name in last and f"{first_name} {last_name}" not in full
             for run in self._names
-            for given, family in pairwise(run)
+            for first_name, last_name in pairwise(run)
         )
 
     def _mentions(self, prefixes: Sequence[str]) -> bool:
-        return next(self._starts(prefixes), None) is not None
+        return next(self._find_prefixes(prefixes), None) is not None
 
-    def _starts(self, prefixes: Sequence[str]) -> Iterator[int]:
+    def _find_prefixes(self, prefixes: Sequence[str]) -> Iterator[int]:
         first, last, _ = self._row.first_and_last_names
         for prefix in prefixes:
             text = self._lower if prefix in first | last else self._unnamed
             for match in re.finditer(rf"\b{re.escape(prefix.lower())}", text):
                 yield match.start()
 
-    def _before(self, position: int) -> str:
+    def _preceding_text(self, position: int) -> str:
         return self._lower[max(0, position - _CONTEXT_CHARACTERS) : position]
 
     def _find(self, form: str, kind: str) -> list[int]:
         """Return where a form of a value occurs."""
         if kind in ("date", "time", "number"):
-            wanted = find_figures(form)
+            targets = find_figures(form)
             return [
                 figure.start
                 for figure in self._figures
-                if any((figure.kind, figure.value) == (other.kind, other.value) for other in wanted)
+                if any((figure.kind, figure.value) == (other.kind, other.value) for other in targets)
             ]
         words = words_of(_ARTICLES.sub("", form))
         if kind == "person" and len(words) == 1:

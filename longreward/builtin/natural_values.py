@@ -75,7 +75,7 @@ class Value:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def split_of(value: str) -> Split:
+def assign_split(value: str) -> Split:
     """Return the split that a date, time or figure belongs to: half of them each, independent of the machine."""
     return "train" if hashlib.sha256(value.encode()).digest()[0] % 2 == 0 else "heldout"
 
@@ -96,42 +96,42 @@ class ValueSampler:
             case "person" | "woman" | "man":
                 return self._person(kind)
             case "town":
-                return _phrase(self._choose(self._of_split(TOWNS)), kind="town")
+                return _phrase(self._choose(self._filter_pool(TOWNS)), kind="town")
             case "pool":
-                return _phrase(self._choose(self._of_split(self._pools[argument])))
+                return _phrase(self._choose(self._filter_pool(self._pools[argument])))
             case "date":
                 first, last = map(_day_of_year, argument.split(".."))
-                return _date(self._choose(self._hashed([_date_text(day) for day in range(first, last + 1)])))
+                return _date(self._choose(self._filter_texts([_date_text(day) for day in range(first, last + 1)])))
             case "time":
                 first, last, step = _parse_range(argument, minutes=True)
                 # 19:40 and 7:40 are one value: responses often omit "pm".
-                minutes = [m for m in range(first, last + 1, step) if split_of(_time_text(m % 720)) == self._split]
+                minutes = [m for m in range(first, last + 1, step) if assign_split(_time_text(m % 720)) == self._split]
                 return Value("time", self._choose([_time_text(m) for m in minutes]))
             case "number" | "year" | "money":
                 first, last, step = _parse_range(argument)
-                figure = int(self._choose(self._hashed([str(n) for n in range(first, last + 1, step)])))
+                figure = int(self._choose(self._filter_texts([str(n) for n in range(first, last + 1, step)])))
                 return figure_value(figure, kind)
         raise ValueError(f"unknown kind of value: {specification!r}")
 
-    def _of_split(self, pool: Sequence[str]) -> list[str]:
+    def _filter_pool(self, pool: Sequence[str]) -> list[str]:
         return list(pool[0 if self._split == "train" else 1 :: 2])
 
-    def _hashed(self, texts: Sequence[str]) -> list[str]:
-        return [text for text in texts if split_of(text) == self._split]
+    def _filter_texts(self, texts: Sequence[str]) -> list[str]:
+        return [text for text in texts if assign_split(text) == self._split]
 
     def _choose(self, texts: Sequence[str]) -> str:
-        free = [text for text in texts if text not in self._used]
-        if not free:
+        unused = [text for text in texts if text not in self._used]
+        if not unused:
             raise ValueError(f"no value of the split {self._split!r} is left of {len(texts)}: {list(texts)[:5]}")
-        text = self._rng.choice(free)
+        text = self._rng.choice(unused)
         self._used.add(text)
         return text
 
     def _person(self, kind: str) -> Value:
-        woman = kind == "woman" or (kind == "person" and self._rng.random() < 0.5)
-        first = self._choose(self._of_split(WOMEN if woman else MEN))
-        last = self._choose(self._of_split(SURNAMES))
-        pronouns = ("she", "her", "her", "Ms") if woman else ("he", "him", "his", "Mr")
+        is_woman = kind == "woman" or (kind == "person" and self._rng.random() < 0.5)
+        first = self._choose(self._filter_pool(WOMEN if is_woman else MEN))
+        last = self._choose(self._filter_pool(SURNAMES))
+        pronouns = ("she", "her", "her", "Ms") if is_woman else ("he", "him", "his", "Mr")
         attributes = dict(zip(("he", "him", "his", "mr"), pronouns, strict=True)) | {"first": first, "last": last}
         return Value("person", f"{first} {last}", (last, first), attributes)
 
@@ -146,8 +146,10 @@ def _phrase(entry: str, kind: Kind = "phrase") -> Value:
     """Return the value of a pool's entry: the phrase, then further forms after slashes."""
     text, *forms = (form.strip() for form in entry.split("/"))
     article = "an" if text[0].lower() in "aeiou" else "a"
-    bare = re.sub(r"^(?:an?|the|my) ", "", text)
-    return Value(kind, text, tuple(forms), {"a": f"{article} {text}", "the": f"the {bare}", "bare": bare})
+    without_article = re.sub(r"^(?:an?|the|my) ", "", text)
+    return Value(
+        kind, text, tuple(forms), {"a": f"{article} {text}", "the": f"the {without_article}", "bare": without_article}
+    )
 
 
 def _date(text: str) -> Value:

@@ -70,17 +70,17 @@ def f1(answer: str, reference: str) -> float:
     >>> f1("The red stone mill.", "a stone mill")
     0.8
     """
-    return _overlap(_english_words(answer), _english_words(reference))
+    return _token_f1(_english_words(answer), _english_words(reference))
 
 
 def chinese_f1(answer: str, reference: str) -> float:
     """Return the F1 of the words without punctuation."""
-    return _overlap(_chinese_words(answer), _chinese_words(reference))
+    return _token_f1(_chinese_words(answer), _chinese_words(reference))
 
 
 def character_f1(answer: str, reference: str) -> float:
     """Return the F1 of the characters without punctuation and blanks, as ∞Bench scores Chinese."""
-    return _overlap(_without_punctuation(answer), _without_punctuation(reference))
+    return _token_f1(_without_punctuation(answer), _without_punctuation(reference))
 
 
 def rouge_l(answer: str, reference: str) -> float:
@@ -112,11 +112,11 @@ def classification_accuracy(answer: str, reference: str, labels: Sequence[str]) 
     >>> classification_accuracy("Date or City", "Date", labels)
     0.5
     """
-    named = [label for label in labels if label in answer]
-    for label in named:  # as published: removing a label while iterating leaves out the one behind it
+    predicted = [label for label in labels if label in answer]
+    for label in predicted:  # as published: removing a label while iterating leaves out the one behind it
         if label in reference and label != reference:
-            named.remove(label)
-    return 1 / len(named) if reference in named else 0.0
+            predicted.remove(label)
+    return 1 / len(predicted) if reference in predicted else 0.0
 
 
 def number_precision(answer: str, number: str) -> float:
@@ -145,7 +145,7 @@ def code_similarity(answer: str, reference: str) -> float:
     return round(100 * SequenceMatcher(None, code, reference).ratio()) / 100
 
 
-def _overlap(answer: Sequence[str], reference: Sequence[str]) -> float:
+def _token_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
     matches = (Counter(answer) & Counter(reference)).total()
     if matches == 0:
         return 0.0

@@ -97,7 +97,7 @@ class Ruler(Benchmark[RulerCase]):
         self._chat, self._max_new_tokens = chat_template == "always", max_new_tokens
         self._sizes: dict[tuple[str, TaskName, int], int] = {}
         self.cases = [
-            self._generator.case(task, length, number)
+            self._generator.build_case(task, length, number)
             for length in self._lengths
             for task in self._tasks
             for number in range(1, cases + 1)

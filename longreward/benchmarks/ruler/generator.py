@@ -63,7 +63,7 @@ class CaseGenerator:
     texts: RulerTexts
     seed: int
 
-    def case(self, task: TaskName, length: int, number: int) -> RulerCase:
+    def build_case(self, task: TaskName, length: int, number: int) -> RulerCase:
         """Return a case. Raises DataError if its references cannot be generated."""
         case = RulerCase(task, length, number, ())
         return replace(case, references=self.sample(case, self.minimum_size(case)).references)
@@ -99,7 +99,7 @@ class CaseGenerator:
                 return self._qa(rng, case, size)
 
     def _niah(self, rng: random.Random, niah: Niah, size: int) -> Sample:
-        def draw(kind: NeedleType) -> str:
+        def generate_text(kind: NeedleType) -> str:
             match kind:
                 case "numbers":
                     return str(rng.randint(1_000_000, 9_999_999))
@@ -113,7 +113,7 @@ class CaseGenerator:
 
         values: dict[str, list[str]] = {}
         while len(values) < niah.keys:
-            values[draw(niah.key)] = [draw(niah.value) for _ in range(niah.values)]
+            values[generate_text(niah.key)] = [generate_text(niah.value) for _ in range(niah.values)]
         needles = [needle(key, value) for key in values for value in values[key]]
         rng.shuffle(needles)
         queries = rng.sample([*values], niah.queries)
@@ -122,7 +122,7 @@ class CaseGenerator:
         else:
             sentences = [self.texts.noise] * size
             if niah.haystack == "needle":
-                sentences = [needle(draw(niah.key), draw(niah.value)) for _ in range(size)]
+                sentences = [needle(generate_text(niah.key), generate_text(niah.value)) for _ in range(size)]
             _insert(sentences, rng.sample(range(size), len(needles)), needles)
             context = "\n".join(sentences)
         references = [value for query in queries for value in values[query]]
@@ -152,7 +152,7 @@ class CaseGenerator:
             variables += [name] if name not in variables else []
         value = str(rng.randint(10_000, 99_998))
         assignments = [f"VAR {variables[0]} = {value}"]
-        assignments += [f"VAR {after} = VAR {before} " for before, after in itertools.pairwise(variables)]
+        assignments += [f"VAR {target} = VAR {source} " for source, target in itertools.pairwise(variables)]
         sentences = [self.texts.noise] * size
         _insert(sentences, rng.sample(range(size), len(assignments)), assignments[::-1])
         template, context = self.texts.templates["variable_tracking"], "\n".join(sentences)
@@ -197,14 +197,14 @@ class CaseGenerator:
         related = [*question.related]
         if size - len(question.gold) < len(related):
             related = rng.sample(related, size - len(question.gold))
-        shown = [*question.gold, *related]
-        excluded = {*shown}
+        document_numbers = [*question.gold, *related]
+        excluded = {*document_numbers}
         others = [number for number in range(len(documents)) if number not in excluded]
-        while len(others) < size - len(shown):  # documents are repeated if there are too few
+        while len(others) < size - len(document_numbers):  # documents are repeated if there are too few
             others += range(len(documents))
-        shown += rng.sample(others, size - len(shown))
-        rng.shuffle(shown)
-        context = "\n\n".join(f"Document {n}:\n{documents[index]}" for n, index in enumerate(shown, start=1))
+        document_numbers += rng.sample(others, size - len(document_numbers))
+        rng.shuffle(document_numbers)
+        context = "\n\n".join(f"Document {n}:\n{documents[index]}" for n, index in enumerate(document_numbers, start=1))
         return _fill(self.texts.templates["qa"], question.references, context=context, query=question.query)
 
     def _question(self, case: RulerCase) -> Question:

@@ -101,10 +101,10 @@ async def test_prompts_are_as_long_as_their_length_allows(tiny_policy: Path, qa_
 
 def test_references_do_not_depend_on_size(generator: CaseGenerator) -> None:
     for task in get_args(TaskName):
-        case = generator.case(task, 1024, 1)
+        case = generator.build_case(task, 1024, 1)
         small = generator.minimum_size(case)
         assert {generator.sample(case, size).references for size in (small, small + 7, 10 * small)} == {case.references}
-        assert generator.case(task, 1024, 2).references != case.references
+        assert generator.build_case(task, 1024, 2).references != case.references
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_references_do_not_depend_on_size(generator: CaseGenerator) -> None:
     ],
 )
 def test_needles(generator: CaseGenerator, task: TaskName, references: int, needles: int) -> None:
-    case = generator.case(task, 1024, 1)
+    case = generator.build_case(task, 1024, 1)
     prompt = generator.sample(case, 40).prompt
     values = re.findall(r"One of the secret (\w+) of (\S+) is (\S+)\.", prompt)
     assert len(case.references) == references
@@ -137,7 +137,7 @@ def test_needles(generator: CaseGenerator, task: TaskName, references: int, need
 
 
 def test_chain_of_assignments_leads_to_all_references(generator: CaseGenerator) -> None:
-    case = generator.case("vt", 1024, 1)
+    case = generator.build_case("vt", 1024, 1)
     sample = generator.sample(case, 30)
     example, question = sample.prompt.split("\n\nThe text below")
     for text, references in ((question, case.references), (example, re.findall(r"[A-Z]{3}\b", example)[-5:])):
@@ -159,7 +159,7 @@ def value_of(question: str) -> str:
 def test_common_words_are_repeated_more_often(
     generator: CaseGenerator, length: int, common: int, uncommon: int
 ) -> None:
-    case = generator.case("cwe", length, 1)
+    case = generator.build_case("cwe", length, 1)
     question = generator.sample(case, 50).prompt.split("This numbered list")[2]
     counts = Counter(re.findall(r"\d+\. ([\w-]+)", question))
     assert counts == {**dict.fromkeys(counts, uncommon), **dict.fromkeys(case.references, common)}
@@ -167,27 +167,27 @@ def test_common_words_are_repeated_more_often(
 
 
 def test_list_of_more_words_than_first_vocabulary_uses_second(generator: CaseGenerator) -> None:
-    case = generator.case("cwe", 4096, 1)
+    case = generator.build_case("cwe", 4096, 1)
     words = len(generator.texts.words)
     assert len(set(re.findall(r"\d+\. (\w+)", generator.sample(case, words + 5).prompt))) > words
 
 
 def test_most_frequent_coded_words(generator: CaseGenerator) -> None:
-    case = generator.case("fwe", 2048, 1)
+    case = generator.build_case("fwe", 2048, 1)
     counts = Counter(re.findall(r"\b[a-z]{6}\b", generator.sample(case, 400).prompt.split("\n")[0]))
     # 400 / rank ** 2 / zeta(2), rounded down; the most frequent is noise.
     assert counts.most_common(3) == [(word, count) for word, count in zip(case.references, (60, 27, 15), strict=True)]
 
 
 def test_documents_of_question_come_with_distractors(generator: CaseGenerator) -> None:
-    case = generator.case("qa_1", 1024, 1)
+    case = generator.build_case("qa_1", 1024, 1)
     assert case.references == ("1801", "in 1801")  # the first question can not be answered
     few = re.findall(r"Article (\d)", generator.sample(case, 3).prompt)
     assert few == ["0", "0", "0"]  # other paragraphs of the same article come first
     many = re.findall(r"Article (\d), paragraph (\d)", generator.sample(case, 20).prompt)
     assert len({*many}) == 20
     assert "Document 25:" in generator.sample(case, 25).prompt  # repeated, since there are 20
-    hotpot = generator.case("qa_2", 1024, 2)
+    hotpot = generator.build_case("qa_2", 1024, 2)
     assert hotpot.references == ("Ann 1",)
     assert {"Tower 1\nIt is tall. Ann 1 built it.", "Mill\nIt is old."} == {
         *re.findall(r"Document \d:\n(.*\n.*)", generator.sample(hotpot, 2).prompt)
