@@ -3,7 +3,8 @@
 Figures and names of the evidence that are of the type that the sub-question asks for are candidates. A candidate weighs
 more, the closer the words of the question are to it, and rare words count more. An answer is worth its best candidate,
 less if it lists further values beside it. Where the sub-question asks for no such value, the words of the sentences
-around the question's words take the place of the candidates.
+around the question's words take the place of the candidates. For a yes or no, the evidence has to support what it
+says about the question.
 """
 
 import math

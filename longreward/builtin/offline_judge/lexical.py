@@ -213,7 +213,7 @@ def _normalize(text: str) -> str:
     2024-05-03 is "3 May 2024", 4 pm is "16:00", 1.2 million is "1200000".
     """
     plain = unicodedata.normalize("NFKC", text)
-    if not plain.isascii():  # the vowel signs of Hindi and others, which are not of \\w, would split words
+    if not plain.isascii():  # the vowel signs of Hindi and others, which are no letters, would split words
         plain = "".join(c for c in plain if unicodedata.category(c)[0] != "M")
     plain = _YEAR_FIRST_DATE.sub(lambda m: _date(m[3], m[2], m[1]), plain)
     plain = _YEAR_LAST_DATE.sub(_parse_year_last, plain)
