@@ -52,13 +52,13 @@ class PrefectServer:
     @property
     def environment(self) -> dict[str, str]:
         """For child processes. The login must not be an argument: all users of a machine can read those."""
-        return {name: value for name, value in self._values.items() if value}
+        return {name: value for name, value in self._values.items() if value is not None}
 
     @property
     def _values(self) -> dict[str, str | None]:
         """Prefect's settings by the names of their environment variables."""
         ui = {"PREFECT_UI_URL": self.ui_url} if self.ui_url else {}
-        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self.auth_string, **ui}
+        return {"PREFECT_API_URL": self.url, "PREFECT_API_AUTH_STRING": self.auth_string or None, **ui}
 
     @property
     def ui_url(self) -> str | None:
