@@ -15,7 +15,7 @@ from longreward.tasks.review_queues import QueueLink
 from longreward.tasks.ui_links import publish_mlflow
 
 CONTEXT = "Keld was founded in 1905 by Ann Lee. The market opened in 1931."
-TEXTS = ("Ann Lee founded Keld.", "Bo Ray founded Keld in 1700.", "Nobody knows that.")
+TEXTS = ("Ann Lee founded Keld.", "Bo Ray founded Keld in 1700.", "Cy Low founded Keld in 1931.")
 
 
 @pytest.fixture
