@@ -25,6 +25,7 @@ for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 if "OMP_WAIT_POLICY" not in os.environ:
     # How long torch's threads spin before they sleep. The default of 300,000 makes a small model 20 times as slow where
-    # another process needs a core; without spinning it is half as fast on an idle machine (docs/benchmarks.md).
+    # another process needs a core; without spinning it is half as fast on an idle machine
+    # (docs/decisions/2026-11-27-openmp-threads.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 quiet_libraries()

@@ -27,23 +27,32 @@ async def answer_as_model(
         folder = run.shared_state("answers", sections=sections, without=(MODELS["dpo"], Path("data/raw")))
     async with open_policy(run.params.policy, server, MODELS[role], role=role, logs=run.state) as policy:
 
-        async def sample(name: str, prompts: Sequence[Example], *used: Decoding) -> list[list[list[Response]]]:
+        async def sample(name: str, prompts: Sequence[Example], *requested: Decoding) -> list[list[list[Response]]]:
+            """Return the groups of responses for each decoding."""
             configs = [
                 run.params.sample.model_copy(
-                    update={"n": own.samples, "temperature": own.temperature, "seed": run.params.evaluate.seed}
+                    update={
+                        "n": decoding.samples,
+                        "temperature": decoding.temperature,
+                        "seed": run.params.evaluate.seed,
+                    }
                 )
-                for own in used
+                for decoding in requested
             ]
             sampled = await sample_in_shards(f"answers-{role}-{name}", policy, prompts, *configs, folder=folder)
             # No model is trained on these answers, and their token ids would double the files.
             groups = [
                 [response.model_copy(update={"token_ids": None}) for response in group] for group in sampled.groups
             ]
-            ends = [*accumulate(own.samples for own in used)]
-            return [[group[end - own.samples : end] for group in groups] for own, end in zip(used, ends, strict=True)]
+            ends = accumulate(config.n for config in configs)
+            return [
+                [group[end - config.n : end] for group in groups] for config, end in zip(configs, ends, strict=True)
+            ]
 
-        used = decodings(run.params.evaluate)
-        heldout_answers = dict(zip(used, await sample("heldout", heldout, *used), strict=True))
+        heldout_decodings = decodings(run.params.evaluate)
+        heldout_answers = dict(
+            zip(heldout_decodings, await sample("heldout", heldout, *heldout_decodings), strict=True)
+        )
         [short_answers] = await sample("short", short, Decoding(0.0, 1)) if short else [[]]
         return heldout_answers, [response for group in short_answers for response in group]
 
