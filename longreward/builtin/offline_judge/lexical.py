@@ -232,18 +232,19 @@ def _parse_year_last(match: re.Match[str]) -> str:
 
 
 def _date(day: str, month: str, year: str) -> str:
-    return f"{int(day)} {_MONTHS.split()[int(month) - 1]} {year} "
+    return f"{int(day)} {_MONTHS[int(month) - 1]} {year} "
 
 
 def _label_cells(lines: list[str]) -> Iterator[str]:
     """Yield the lines, with its column's heading after each cell of a Markdown table: "688 employees"."""
     header: list[str] = []
     for number, line in enumerate(lines):
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.lstrip().startswith("|"):
             header = []
             yield line
-        elif number + 1 < len(lines) and _TABLE_RULE.fullmatch(lines[number + 1].strip()):
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if number + 1 < len(lines) and _TABLE_RULE.fullmatch(lines[number + 1].strip()):
             header = cells
         elif header and not _TABLE_RULE.fullmatch(line.strip()):
             yield ", ".join(f"{cell} {name.lower()}".strip() for name, cell in zip(header, cells, strict=False))
@@ -283,8 +284,12 @@ def _is_capital_required(text: str, start: int) -> bool:
 
 _HAN_PHRASE = re.compile(r"[^的了是在和与也就都而及着或被把很吗呢吧啊之其于从由对以向]+")
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"  # kana, Han, Hangul
+_MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
 _MONTH = (
-    r"(?:January|February|March|April|May|June|July|August|September|October|November|December"
+    rf"(?:{'|'.join(_MONTHS)}"
     r"|(?:Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec)\b\.?)"
 )
 _TOKEN = re.compile(
@@ -293,7 +298,6 @@ _TOKEN = re.compile(
     r"|\b\d{1,2}:\d{2}\b|(?:(?<![^\s(])[-−])?(?:\d+(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?(?:(?:st|nd|rd|th)\b)?)"
     rf"|[^\W\d_{_CJK}]+(?:['’][a-z]+)?|[{_CJK}]+"
 )
-_MONTHS = "January February March April May June July August September October November December"
 _YEAR_FIRST_DATE = re.compile(
     r"(?<!\d)(\d{4})(?:[-/.]|年)(0?[1-9]|1[0-2])(?:[-/.]|月)(0?[1-9]|[12]\d|3[01])(?:日|(?!\d))"
 )
