@@ -48,7 +48,7 @@ async def sample_in_shards(
 
     async def sample_shard(shard: Sequence[Example], on_progress: OnProgress) -> Iterable[list[Response]]:
         if isinstance(policy, RemotePolicy):
-            return await policy.sample(name, shard, config)
+            return await policy.sample(name, shard, *configs)  # of the stage `sample`, which has one
         if isinstance(policy, ServedPolicy):
             return await _sample_served(policy, shard, configs, on_progress)
         return sample(policy, shard, *configs, progress=on_progress)
