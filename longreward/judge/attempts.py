@@ -80,6 +80,7 @@ class Attempts(Generic[T]):
         parse: returns the value in the text of a reply, or None.
         parse_truncated: does so for truncated replies; None: they are parsed like any other.
         config: the section `judge`.
+        key: the ledger's key of `request`.
         key_for: returns the ledger's key of a request.
         find_exchanges: returns the exchanges under a key.
         max_tokens_limit: the largest token limit to try.
@@ -92,6 +93,7 @@ class Attempts(Generic[T]):
         parse_truncated: TruncatedParser[T] | None,
         config: JudgeConfig,
         *,
+        key: str,
         key_for: Callable[[ChatRequest], str],
         find_exchanges: Callable[[str], list[Exchange]],
         max_tokens_limit: int,
@@ -104,7 +106,8 @@ class Attempts(Generic[T]):
         self._key_for = key_for
         self._max_limit = max(max_tokens_limit, request.max_tokens)
         self._limits = [request.max_tokens]
-        self._requests: dict[str, ChatRequest] = {}  # by key
+        self._requests = {key: request}  # by key
+        self._complete_values: dict[ChatReply, T | None] = {}
         self._reminds = bool(request.reply_format.reminder)
         self._find_exchanges = find_exchanges
         # Recorded exchanges with a raised limit have other keys: follow the sequence of limits as far as it was made.
@@ -185,6 +188,11 @@ class Attempts(Generic[T]):
 
     def complete_value(self, reply: ChatReply) -> T | None:
         """Parse a reply that contains everything that was requested."""
+        if reply not in self._complete_values:
+            self._complete_values[reply] = self._parse_complete(reply)
+        return self._complete_values[reply]
+
+    def _parse_complete(self, reply: ChatReply) -> T | None:
         text = self._text(reply)
         # Where it was cut, the limit came after the reply proper.
         is_whole = reply.finish_reason != "length" or text != self._uncut_text(reply)
@@ -232,6 +240,9 @@ class Attempts(Generic[T]):
         return strip_reasoning(reply, thinks=self._config.thinking_tokens > 0)
 
     def _key(self, request: ChatRequest) -> str:
+        for key, known in self._requests.items():
+            if known is request:  # hashing a long prompt takes a while
+                return key
         key = self._key_for(request)
         self._requests[key] = request
         return key

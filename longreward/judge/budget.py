@@ -170,12 +170,13 @@ class Budget:
         self.close()
 
     def _update(self, reserved: Usage, at_risk: Usage) -> None:
+        if not self.limits.is_limited:
+            return
         self._reserved += reserved
         self._at_risk += at_risk
         if self._in_flight == 0:
             self._reserved = self._at_risk = Usage()  # drops rounding errors of the sums
-        if self.limits.is_limited:
-            self._store.write(self._spent, self._at_risk)
+        self._store.write(self._spent, self._at_risk)
 
     def _exceeded_limit(self, maximum: Usage) -> str | None:
         """Return a message about the limit that a call of this size would exceed; None: it fits."""

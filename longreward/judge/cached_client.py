@@ -101,6 +101,7 @@ class CachedJudgeClient:
             parse,
             parse_truncated,
             self._config,
+            key=key,
             key_for=self._key_for,
             find_exchanges=self._ledger.find,
             max_tokens_limit=self._max_tokens_limit,

@@ -59,12 +59,9 @@ class AdaptiveScorer(Scorer):
     """A scorer that leaves verdicts open, with bounds, if the best and the worst response do not depend on them."""
 
     async def _score_responses(
-        self, items: Sequence[DimensionInput], responses: Sequence[Response]
+        self, items: Mapping[str, DimensionInput], responses: Sequence[Response]
     ) -> list[ScoredResponse]:
-        # Equal texts share a scorer, so that their requests are sent once.
-        scorers: dict[str, IncrementalScorer] = {}
-        for item in items:
-            scorers.setdefault(item.response, IncrementalScorer(item))
+        scorers = {text: IncrementalScorer(item) for text, item in items.items()}
         by_number = sorted(responses, key=lambda response: response.number)
         scored = await score_adaptively([scorers[response.text] for response in by_number], by_number)
         by_id = {result.response.id: result for result in scored}

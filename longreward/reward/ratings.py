@@ -5,6 +5,7 @@ Every dimension is a function `async (DimensionInput) -> Verdict`. `scorer.py` l
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from longreward.chat_model import ChatRequest
@@ -38,7 +39,7 @@ class DimensionInput:
     rubric: Callable[[], Awaitable[Rubric]] | None = None
     """The rubric of the prompt, also computed once; None unless the dimension rubric is in use."""
 
-    @property
+    @cached_property
     def language(self) -> Language:
         """The language of the prompts: that of query and response."""
         return detect_language(self.query, self.response)

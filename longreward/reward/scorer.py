@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from longreward.judge import Judge
-from longreward.records import Dimension, Example, Extraction, Response, Rubric, ScoredResponse
+from longreward.records import Dimension, Example, Extraction, Response, Rubric, ScoredResponse, Verdict
 from longreward.retrieval import Retriever, open_retriever
 from longreward.reward.citations import judge_citations, response_texts
 from longreward.reward.completeness import extract, extraction_requests, judge_completeness
@@ -39,16 +39,6 @@ class ScoredExample:
     responses: tuple[ScoredResponse, ...]
     rubric: Rubric | None = None
     """None unless the dimension rubric is in use."""
-
-
-async def score_response(item: DimensionInput, response: Response) -> ScoredResponse:
-    """Judge all dimensions of one response at once."""
-    dimensions = [dimension for dimension in DIMENSION_JUDGES if dimension in item.config.dimensions]
-    judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in dimensions)
-    verdicts = dict(zip(dimensions, judged, strict=True))
-    return ScoredResponse(
-        response=response, verdicts={dimension: verdicts[dimension] for dimension in item.config.dimensions}
-    )
 
 
 class Scorer:
@@ -86,8 +76,9 @@ class Scorer:
             shared_call(extracting) as extraction,
             shared_rubric(judge, self.prompts, self.config, example, extraction) as rubric,
         ):
-            items = [
-                DimensionInput(
+            # Equal texts have equal verdicts: their requests would be equal, too.
+            items = {
+                text: DimensionInput(
                     judge=judge,
                     prompts=self.prompts,
                     config=self.config,
@@ -95,17 +86,27 @@ class Scorer:
                     extraction=extraction,
                     query=example.query,
                     rubric=rubric,
-                    **response_texts(self.config, response.text, document.text),
+                    **response_texts(self.config, text, document.text),
                 )
-                for response in responses
-            ]
+                for text in dict.fromkeys(response.text for response in responses)
+            }
             scored = await self._score_responses(items, responses)
             return ScoredExample(await extraction(), tuple(scored), None if rubric is None else await rubric())
 
     async def _score_responses(
-        self, items: Sequence[DimensionInput], responses: Sequence[Response]
+        self, items: Mapping[str, DimensionInput], responses: Sequence[Response]
     ) -> list[ScoredResponse]:
-        return await gather(score_response(item, response) for item, response in zip(items, responses, strict=True))
+        """Score all responses; `items` has what judging them needs, by their text."""
+        judged = await gather(map(self._judge_dimensions, items.values()))
+        verdicts = dict(zip(items, judged, strict=True))
+        return [ScoredResponse(response=response, verdicts=verdicts[response.text]) for response in responses]
+
+    async def _judge_dimensions(self, item: DimensionInput) -> dict[Dimension, Verdict]:
+        """Judge all dimensions of one response at once."""
+        dimensions = [dimension for dimension in DIMENSION_JUDGES if dimension in self.config.dimensions]
+        judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in dimensions)
+        verdicts = dict(zip(dimensions, judged, strict=True))
+        return {dimension: verdicts[dimension] for dimension in self.config.dimensions}
 
     @property
     def settings(self) -> dict[str, str | int | float]:

@@ -45,19 +45,12 @@ MAX_ITEMS_IN_FLIGHT = 64  # keeps any judge busy, and their prompts fit into mem
 class LabelledItemScorer(Scorer):
     """A scorer that judges responses to a query without a document by the dimensions that need none."""
 
-    async def _score_responses(
-        self, items: Sequence[DimensionInput], responses: Sequence[Response]
-    ) -> list[ScoredResponse]:
-        if items[0].document.text:
-            return await super()._score_responses(items, responses)
-
-        async def score(item: DimensionInput, response: Response) -> ScoredResponse:
-            judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in WITHOUT_CONTEXT)
-            verdicts: dict[Dimension, Verdict] = dict.fromkeys(DIMENSIONS, Verdict(score=None, reason=NO_CONTEXT))
-            verdicts |= dict(zip(WITHOUT_CONTEXT, judged, strict=True))
-            return ScoredResponse(response=response, verdicts=verdicts)
-
-        return await gather(map(score, items, responses))
+    async def _judge_dimensions(self, item: DimensionInput) -> dict[Dimension, Verdict]:
+        if item.document.text:
+            return await super()._judge_dimensions(item)
+        judged = await gather(DIMENSION_JUDGES[dimension](item) for dimension in WITHOUT_CONTEXT)
+        verdicts: dict[Dimension, Verdict] = dict.fromkeys(DIMENSIONS, Verdict(score=None, reason=NO_CONTEXT))
+        return verdicts | dict(zip(WITHOUT_CONTEXT, judged, strict=True))
 
 
 async def score_items(

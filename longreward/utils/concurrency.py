@@ -18,9 +18,12 @@ async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     Unlike `asyncio.gather`, the first failure cancels the other calls and waits until they have ended. It is raised
     as it is, not within an ExceptionGroup.
     """
+    coroutines = list(calls)
+    if len(coroutines) == 1:  # most panels have one judge, and most responses few statements
+        return [await coroutines[0]]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
+            tasks = [group.create_task(call) for call in coroutines]
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -100,8 +100,8 @@ def phrase_share(sub_question: SubQuestion, evidence: Evidence, answer: Sequence
             continue
         total = sum(rarity.get(term, unknown) for term in new)
         for relevance, e in zip(scored, evidence, strict=True):
-            common = [term for term in new if has_term(e, term)]
-            if not relevance or not common:
+            common = [term for term in new if has_term(e, term)] if relevance else []
+            if not common:
                 continue
             shared = sum(rarity.get(term, unknown) for term in common)
             offered = sum(sorted((rarity[term] for term in e.terms - sub_question.about.terms), reverse=True)[:3])
