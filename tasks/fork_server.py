@@ -3,7 +3,8 @@
     python -m longreward.tasks.fork_server <socket> <module> …        started by `tasks.stage_processes`
 
 The imports take 3 CPU seconds in each stage, and 8 in one that trains. Only libraries are imported here: a stage's own
-modules are read when it starts, as DVC records them. For each request the server forks a process of a new session:
+modules are read when it starts, as DVC records them. The server imports the modules of its command line, waits for the
+first message, and imports those that need its environment. For each request it forks a process of a new session:
 
     server ── dvc repro --single-item sft     imports DVC's state only
               └── python -m longreward.flows.sft     forked before DVC starts, and waits until DVC would start it
@@ -11,9 +12,10 @@ modules are read when it starts, as DVC records them. For each request the serve
 The stage stays a child of DVC and in its process group, as without the server. DVC's own start of a command is replaced
 where the command is exactly that of the stage; any other one (`accelerate launch …`) is started by DVC's shell.
 
-    request    {"arguments": ["repro", …], "command": "python -m longreward.flows.sft", "environment": {…}}, with the
-               descriptors for stdout and stderr
-    reply      the pid of DVC's process, and at its end its exit code; 8 bytes each
+    first message    {"environment": {…}, "modules": ["prefect.flow_engine", …]}
+    request          {"arguments": ["repro", …], "command": "python -m longreward.flows.sft", "environment": {…}}, with
+                     the descriptors for stdout and stderr
+    reply            the pid of DVC's process, and at its end its exit code; 8 bytes each
 """
 
 import gc
@@ -29,7 +31,7 @@ from contextlib import suppress
 from typing import Any
 
 REPLY_BYTES = 8
-MAX_REQUEST_BYTES = 1 << 16
+MAX_MESSAGE_BYTES = 1 << 16
 
 
 def serve(connection: socket.socket) -> int:
@@ -41,7 +43,7 @@ def serve(connection: socket.socket) -> int:
     gc.freeze()  # the collector would otherwise write to each page of these objects, and copy it, in each child
     while True:
         try:
-            message, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 2)
+            message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 2)
         except ConnectionResetError:  # the client did not read the last reply: it was interrupted
             return 0
         if not message:
@@ -128,7 +130,19 @@ def _encode(number: int) -> bytes:
     return number.to_bytes(REPLY_BYTES, "big", signed=True)
 
 
-if __name__ == "__main__":
-    for name in sys.argv[2:]:
+def _import_libraries(connection: socket.socket, modules: list[str]) -> bool:
+    """Import `modules`, then those of the first message; return whether there was one."""
+    for name in modules:
         importlib.import_module(name)
-    sys.exit(serve(socket.socket(fileno=int(sys.argv[1]))))
+    if not (message := connection.recv(MAX_MESSAGE_BYTES)):
+        return False
+    setup = json.loads(message)
+    os.environ.update(setup["environment"])
+    for name in setup["modules"]:
+        importlib.import_module(name)
+    return True
+
+
+if __name__ == "__main__":
+    client = socket.socket(fileno=int(sys.argv[1]))
+    sys.exit(serve(client) if _import_libraries(client, sys.argv[2:]) else 0)

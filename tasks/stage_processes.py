@@ -1,5 +1,6 @@
 """Start `dvc repro` for the stages of a pipeline run, from a fork server where that is faster.
 
+    preload_models(stages)                              as early as possible; optional
     async with fork_server(stages, environment=…):
         await run_in_group(["repro", "sft"], environment=…, start=running_fork_server("sft").start)
 
@@ -14,15 +15,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from longreward.errors import StateError
 from longreward.tasks.dvc_files import stage_entries
 from longreward.tasks.fork_server import REPLY_BYTES
 from longreward.tasks.processes import LINE_LIMIT_BYTES, GroupProcess
 
-# What stages import, which takes nearly all of the time before their own work.
+# What stages import, which takes nearly all of the time before their own work. Prefect reads its settings from the
+# environment when it is imported, so these come after the address of its server is known.
 LIBRARIES = (
     "dvc.cli",
     "dvc.commands.repro",
@@ -82,38 +86,72 @@ class _ForkedProcess:
         return await self._server.receive()
 
 
+@dataclass(frozen=True)
+class _ServerProcess:
+    process: "subprocess.Popen[bytes]"
+    connection: socket.socket
+
+    @classmethod
+    def start(cls, stages: Collection[str]) -> Self:
+        # SEQPACKET keeps messages apart that the server reads only after its imports.
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "longreward.tasks.fork_server", str(theirs.fileno())),
+                    *_model_libraries(stages),
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the pipeline, which ends its stages in order
+            )
+        return cls(process, ours)
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.terminate()
+        self.process.wait()
+
+
+_preloaded: _ServerProcess | None = None
 _server: ForkServer | None = None
+
+
+def preload_models(stages: Collection[str]) -> None:
+    """Start the fork server of the next `fork_server` of this process, with the model libraries of these stages.
+
+    It runs in the current folder. It imports them while Prefect starts, and ends with this process.
+    """
+    global _preloaded
+    if _forkable_commands(stages):
+        _preloaded = _ServerProcess.start(stages)
 
 
 @asynccontextmanager
 async def fork_server(stages: Collection[str], *, environment: Mapping[str, str]) -> AsyncIterator[None]:
     """Start a fork server for these stages, which `reproduce` uses in the block, where several stages can share it."""
-    global _server
-    entries = stage_entries()
-    commands = {name: entries[name].command for name in stages if MODULE_COMMAND.fullmatch(entries[name].command)}
-    if len(commands) < 2 or not forks_stages():
+    global _server, _preloaded
+    commands = _forkable_commands(stages)
+    if not commands:
         yield
         return
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    with ours, theirs:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "longreward.tasks.fork_server", str(theirs.fileno()), *_libraries(commands)),
-            env={**os.environ, **environment},
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C is for the pipeline, which ends its stages in order
-        )
-        theirs.close()
-        _server = ForkServer(ours, commands)
-        try:
-            yield
-        finally:
-            _server = None
-            ours.close()
-            with suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
+    server, _preloaded = _preloaded or _ServerProcess.start(commands), None
+    try:
+        server.connection.setblocking(False)
+        server.connection.send(json.dumps({"environment": dict(environment), "modules": LIBRARIES}).encode())
+        _server = ForkServer(server.connection, commands)
+        yield
+    finally:
+        _server = None
+        server.stop()
+
+
+def _forkable_commands(stages: Collection[str]) -> dict[str, str]:
+    """Return the commands of the stages that a fork server can start; none on a machine where none may be forked."""
+    if not forks_stages():
+        return {}
+    entries = stage_entries()
+    return {name: entries[name].command for name in stages if MODULE_COMMAND.fullmatch(entries[name].command)}
 
 
 def forks_stages() -> bool:
@@ -126,8 +164,8 @@ def running_fork_server(stage: str) -> ForkServer | None:
     return _server if _server is not None and stage in _server.commands else None
 
 
-def _libraries(stages: Collection[str]) -> list[str]:
-    libraries = [*LIBRARIES]
+def _model_libraries(stages: Collection[str]) -> list[str]:
+    libraries: list[str] = []
     if not MODEL_STAGES.isdisjoint(stages):
         libraries += MODEL_LIBRARIES
     if not TRAINING_STAGES.isdisjoint(stages):

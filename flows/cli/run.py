@@ -67,14 +67,16 @@ def _report_if_up_to_date(requested: list[str]) -> bool:
 
 def _run_pipeline(options: argparse.Namespace) -> NoReturn:
     from longreward.params import preset_path
-    from longreward.tasks.dvc_files import check_inputs
+    from longreward.tasks.dvc_files import check_inputs, stage_entries
     from longreward.tasks.experiments import Settings
+    from longreward.tasks.stage_processes import preload_models
 
     # Before Prefect is imported and its server starts, which takes seconds.
     settings = Settings(preset_path(options.preset) if options.preset else None, tuple(options.overrides))
     settings.check()
-    if not settings:  # the private copy of an experiment has its own outputs
+    if not settings:  # an experiment works in a private copy, with its own inputs and code
         check_inputs(options.stages)
+        preload_models(options.stages or stage_entries())
     from longreward.flows.pipeline import shell_pipeline
     from longreward.tasks.flow_runner import final_state, run_as_program
 
