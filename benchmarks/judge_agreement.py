@@ -214,7 +214,7 @@ async def measure_judge(
 
 def judge_names(config: JudgeConfig) -> list[str]:
     """Return the names of all judges, the first one first."""
-    return list(dict.fromkeys(judge.model or judge.kind for judge, _ in config.judges()))
+    return list(dict.fromkeys(judge.display_name for judge, _ in config.judges()))
 
 
 def without_panel(config: JudgeConfig) -> JudgeConfig:

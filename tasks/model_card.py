@@ -138,7 +138,7 @@ def _limits(params: Params, evaluation: "Evaluation | None", judge: str | None) 
     if evaluation is not None:
         documents = max((row.difference.documents for row in evaluation.rows), default=0)
         yield f"- The measures are of {pluralize(documents, 'held-out document')} from the source of the training data."
-        name = judge or params.judge.kind
+        name = judge or params.judge.display_name
         yield f"- Reward and dimensions are scores of `{name}`, as those that made the pairs: a gain in them alone does"
         yield "  not show better answers. Gold measures and lengths do not depend on a judge."
     yield "- The reward was designed for questions about one long document in English or Chinese."

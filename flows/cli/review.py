@@ -136,6 +136,8 @@ def _add_folder(command: argparse.ArgumentParser) -> None:
 
 
 def _create(options: argparse.Namespace) -> int:
+    from urllib.parse import urljoin
+
     from longreward.human_labels.items import KINDS
     from longreward.human_labels.sampling import sample_items
     from longreward.tasks.review_queues import create_queues
@@ -158,12 +160,12 @@ def _create(options: argparse.Namespace) -> int:
     if options.no_queues:
         return 0
     links = create_queues(list(labels.items.values()), options.reviewer)
-    server = running_mlflow(state_folder())
+    ui = running_mlflow(state_folder())
     for link in links:
-        # Without a tracking server, links are relative to MLflow's UI, which may have its default port later.
-        address = f"{server or 'http://127.0.0.1:5000'}{link.url}" if link.url.startswith("/") else link.url
+        # A link of a tracking server is complete; others are relative to MLflow's UI, by default on this port.
+        address = urljoin(ui or "http://127.0.0.1:5000", link.url)
         print(f"{link.name}: {pluralize(link.items, 'item')}, {link.new} new\n  {address}")
-    if server is None and links and links[0].url.startswith("/"):
+    if ui is None and any(link.url.startswith("/") for link in links):
         print("`longreward serve` opens MLflow; with another port, change it in these addresses")
     print("then: longreward review collect && longreward review report")
     return 0

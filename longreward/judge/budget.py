@@ -82,7 +82,7 @@ class Budget:
 
     def account(self, config: JudgeConfig) -> "Account":
         """Open the account of one judge. Raises ConfigError where its spending cannot be limited as configured."""
-        model = config.model or config.kind
+        model = config.display_name
         limits, length_field = self.limits, config.sent_length_field
         price = self.prices.price_for(config)
         if price is None:

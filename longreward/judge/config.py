@@ -212,6 +212,11 @@ class JudgeConfig(Config):
     """The validation of the judge before it scores, and its thresholds; `check: require` makes it binding."""
 
     @property
+    def display_name(self) -> str:
+        """The name in messages and tables: the model's, or `offline` for the built-in judge."""
+        return self.model or self.kind
+
+    @property
     def provider(self) -> Provider:
         """Defaults of this kind of judge."""
         return PROVIDERS[self.kind]
@@ -289,7 +294,7 @@ class JudgeConfig(Config):
             others = [self._other_judge(member, f"judge.panel.{n}") for n, member in enumerate(self.panel)]
         else:
             others = [first._other_judge(member, f"{section}.{n}") for n, member in enumerate(panel)]
-        models = [judge.model or judge.kind for judge in (first, *others)]
+        models = [judge.display_name for judge in (first, *others)]
         # The ledger and all records tell judges apart by their models.
         if twice := next((model for model in models if models.count(model) > 1), None):
             raise ConfigError(

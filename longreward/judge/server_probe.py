@@ -40,7 +40,7 @@ async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[ProbeRe
 async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
     if config.kind == "offline":
         return ProbeResult(True, "the built-in offline stand-in: needs no server, and understands nothing")
-    name = config.model or config.kind
+    name = config.display_name
     if config.mode == "batch_files":
         return ProbeResult(True, "its questions go into files for another program: no server")
     started = time.monotonic()

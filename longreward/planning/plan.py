@@ -204,7 +204,7 @@ def _notes(params: Params, plans: Sequence[StagePlan]) -> Iterator[str]:
         )
     if any(judge.mode != "live" for judge in judges):
         yield "judge.mode is batch: money at batch prices, time as long as a provider may take for two rounds"
-    unpriced = [judge.model or judge.kind for judge in judges if params.prices.price_for(judge) is None]
+    unpriced = [judge.display_name for judge in judges if params.prices.price_for(judge) is None]
     if unpriced:
         yield f"the price of {', '.join(dict.fromkeys(unpriced))} is unknown: add it to prices.models"
     if params.score.retriever.embedding_kind == "http":

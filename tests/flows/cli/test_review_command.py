@@ -111,3 +111,15 @@ def test_addresses_of_queues_have_the_port_of_serve(
     assert main(["review", "create", "--items", "3"]) == 0
     later = capsys.readouterr().out
     assert "  http://127.0.0.1:5000/#/queue/1\n`longreward serve` opens MLflow; with another port" in later
+
+
+def test_address_of_a_queue_on_a_tracking_server_is_kept(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    link = QueueLink("support", "https://mlflow.example/team/#/queue/1", 3, 3)
+    monkeypatch.setattr(review_queues, "create_queues", lambda *_: [link])
+    assert main(["review", "create", "--items", "3"]) == 0
+    output = capsys.readouterr().out
+    assert "  https://mlflow.example/team/#/queue/1\n" in output
+    assert "another port" not in output

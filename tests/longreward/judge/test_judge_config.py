@@ -155,7 +155,7 @@ def test_http_judge_needs_model_and_url() -> None:
 
 def models(judge: JudgeConfig) -> dict[str, list[str]]:
     return {
-        dimension: [one.model or one.kind for one in judge.panel_for(dimension)]  # type: ignore[arg-type]
+        dimension: [one.display_name for one in judge.panel_for(dimension)]  # type: ignore[arg-type]
         for dimension in ("helpfulness", "faithfulness", "completeness")
     }
 
@@ -178,7 +178,7 @@ def test_panel_inherits_from_the_judge_and_rates_every_dimension() -> None:
     _, same_server, elsewhere, _ = judge.panel_for("helpfulness")
     assert (same_server.kind, same_server.requests_per_minute, same_server.timeout_s) == ("zhipu", 60, 30)
     assert (elsewhere.api_key_env, elsewhere.requests_per_minute, elsewhere.timeout_s) == (None, None, 30)
-    assert [(one.model or one.kind, len(dimensions)) for one, dimensions in judge.judges()] == [
+    assert [(one.display_name, len(dimensions)) for one, dimensions in judge.judges()] == [
         ("glm-4-plus", 5),  # with the optional dimensions
         ("glm-4-air", 3),
         ("q", 3),
