@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import chdir
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,7 @@ from longreward.tasks.prefect_server import PrefectServer
 from longreward.tasks.stage_metrics import StageReport, read_report
 
 ROOT = Path(__file__).resolve().parents[2]
+RUN_TIMEOUT_S = 200
 GRAPH = """
 stages:
   prepare:
@@ -115,7 +116,12 @@ class ToyProject:
 
     def run(self, *arguments: str, module: bool = True) -> tuple[int, str]:
         process = self.start(*arguments, module=module)
-        output, _ = process.communicate(timeout=200)
+        try:
+            output, _ = process.communicate(timeout=RUN_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            kill_tree(process)
+            print(process.communicate()[0])  # pytest shows it with the failure
+            raise
         return process.returncode, output
 
     def pipeline(self, *arguments: str) -> tuple[int, str]:
@@ -138,6 +144,14 @@ class ToyProject:
     def store(self) -> MlflowClient:
         uri = self.environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.folder / '.longreward/mlflow.db'}"
         return MlflowClient(uri, uri)
+
+
+def kill_tree(process: "subprocess.Popen[str]") -> None:
+    """Kill a process and its descendants, some of which are in sessions of their own."""
+    parent = psutil.Process(process.pid)
+    for descendant in [*parent.children(recursive=True), parent]:
+        with suppress(psutil.NoSuchProcess):
+            descendant.kill()
 
 
 def running_processes(processes: list[psutil.Process]) -> list[psutil.Process]:
