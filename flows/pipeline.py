@@ -43,6 +43,7 @@ from longreward.tasks.result_artifact import create_result_artifact
 from longreward.tasks.run_names import pipeline_run_name
 from longreward.tasks.run_report import print_summary
 from longreward.tasks.stage import describe_parent
+from longreward.tasks.tracking.history import last_runs_are_evaluated
 from longreward.tasks.tracking.run import Run
 from longreward.tasks.tracking.run_hierarchy import parent_run
 from longreward.tasks.trigger_form import add_form, check_trigger, parse_trigger
@@ -137,7 +138,12 @@ async def _run_stages(stages: list[str], *, force: bool, settings: Settings) -> 
                     await create_result_artifact(parent, experiment=name if settings else None)
             # The files of an experiment are not in the checkout, but its page is in MLflow.
             view = f"longreward view {name}" if settings else "longreward view"
-            print_summary(results, seconds=time.monotonic() - started, view=view if has_page else None)
+            print_summary(
+                results,
+                seconds=time.monotonic() - started,
+                view=view if has_page else None,
+                comparable=last_runs_are_evaluated(),
+            )
     return results
 
 

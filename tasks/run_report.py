@@ -169,12 +169,14 @@ def print_summary(
     *,
     seconds: float,
     view: str | None = "longreward view",
+    comparable: bool = False,
     table: Path = EVALUATION_TABLE,
     width: int | None = None,
 ) -> None:
     """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer.
 
-    `view` is the command for the evidence page; None: there is no page.
+    `view` is the command for the evidence page; None: there is no page. With `comparable`, the comparison with the
+    run before is among the commands.
     """
     from rich.console import Console
 
@@ -182,7 +184,7 @@ def print_summary(
     # A table that is wider than the terminal is wrapped there; rich would cut off its cells.
     console = Console(width=max(TABLE_WIDTH, width), highlight=False)
     with console.capture() as capture:  # `print` reports a closed pipe, rich exits
-        _render_summary(console, results, seconds=seconds, view=view, table=table, width=width)
+        _render_summary(console, results, seconds=seconds, view=view, comparable=comparable, table=table, width=width)
     print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
@@ -192,6 +194,7 @@ def _render_summary(
     *,
     seconds: float,
     view: str | None,
+    comparable: bool,
     table: Path,
     width: int,
 ) -> None:
@@ -223,7 +226,7 @@ def _render_summary(
     for purpose, command in (
         *([("prompts, verdicts and evidence", view)] if view else []),
         ("the UIs of Prefect and MLflow", "longreward serve"),
-        ("against an earlier run", "longreward compare last~1 last"),
+        *([("against the run before", "longreward compare last~1 last")] if comparable else []),
         ("MLflow alone", _mlflow_command(Path(sys.executable).parent, uri)),
     ):
         console.print(f"[bold]{purpose}:[/bold] {command}", soft_wrap=True)  # a command is copied as one line

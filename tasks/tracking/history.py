@@ -10,11 +10,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from longreward.errors import ConfigError, DataError
-from longreward.tasks.tracking.outbox import store_errors
+from longreward.tasks.tracking.outbox import outbox, store_errors
 from longreward.tasks.tracking.registry import champion
 from longreward.tasks.tracking.run import UNKNOWN
 from longreward.tasks.tracking.run_hierarchy import HOST_TAG, PARENT_TAG, ROLE_TAG, STAGE_LINK, STAGE_TAG
-from longreward.tasks.tracking.store import EXPERIMENT, client, experiment_id, require_store, store_uri
+from longreward.tasks.tracking.store import (
+    EXPERIMENT,
+    TrackingUnavailable,
+    client,
+    experiment_id,
+    require_store,
+    store_uri,
+)
 from longreward.utils.redaction import redact
 
 if TYPE_CHECKING:
@@ -73,6 +80,18 @@ def find_run(name: str, *, registered_model: str) -> PastRun:
             f"there is no run {name!r} in experiment {EXPERIMENT!r} of {redact(store_uri())}; {_newest_names()}"
         )
     return _past_run(runs[0])
+
+
+def last_runs_are_evaluated() -> bool:
+    """Whether `longreward compare last~1 last` finds two evaluated runs; False if the store does not answer."""
+    if outbox.paused:
+        return False
+    try:
+        with store_errors():
+            runs = _pipeline_runs(2)
+    except TrackingUnavailable:
+        return False
+    return len(runs) == 2 and all(_past_run(run).evaluation for run in runs)
 
 
 def read_run(run_id: str) -> PastRun:

@@ -19,7 +19,7 @@ from longreward.records import Example, Response
 from longreward.tasks.evaluation_records import log_evaluation
 from longreward.tasks.mlflow_comparison import compare, to_json, to_markdown
 from longreward.tasks.stage import describe_parent
-from longreward.tasks.tracking.history import PastRun, find_run, read_artifact, read_run
+from longreward.tasks.tracking.history import PastRun, find_run, last_runs_are_evaluated, read_artifact, read_run
 from longreward.tasks.tracking.run_hierarchy import PARENT, link_stage, parent_run, stage_run
 from longreward.tasks.tracking.store import client
 
@@ -149,6 +149,17 @@ def test_find_run_by_name_id_position_and_champion(store: MlflowClient) -> None:
 def test_find_run_unknown_name(store: MlflowClient, name: str) -> None:
     with pytest.raises(ConfigError, match=r"there is no run .*; the newest are unevaluated, failed, heron, otter$"):
         past_run(name)
+
+
+def test_last_runs_are_evaluated(tmp_path: Path) -> None:
+    with mlflow_store(tmp_path) as patch:
+        record_pipeline("otter", patch, beta="0.1", judge="lexical", recalls=OTTER)
+        assert not last_runs_are_evaluated()
+        record_pipeline("heron", patch, beta="0.3", judge="lexical", recalls=HERON)
+        assert last_runs_are_evaluated()
+        with pytest.raises(ValueError, match="no pair"):
+            record_failed_pipeline(patch)
+        assert not last_runs_are_evaluated()
 
 
 def test_champion_replaced_only_by_significantly_better_model(tmp_path: Path) -> None:

@@ -68,6 +68,12 @@ def test_print_summary_without_evaluate(comparison: Path, capsys: pytest.Capture
     assert "prompts, verdicts and evidence: longreward view\n" in output
 
 
-def test_print_summary_without_evidence_page(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_summary_without_evidence_page_or_earlier_run(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     print_summary([StageResult("prepare", ran=True, seconds=1.0)], seconds=1.0, view=None)
-    assert "longreward view" not in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "longreward view" not in output
+    assert "longreward compare" not in output
+    print_summary([StageResult("prepare", ran=True, seconds=1.0)], seconds=1.0, comparable=True)
+    assert "against the run before: longreward compare last~1 last\n" in capsys.readouterr().out
