@@ -76,13 +76,11 @@ def _select_checks(params: Params, stages: frozenset[str]) -> list[Check]:
         (trains_sft, lambda: _check_training(params, "sft")),
         ("train" in stages, lambda: _check_training(params, "train")),
         (stages & SERVED_STAGES, lambda: check_server(params.server)),
-        (stages & SERVED_STAGES, lambda: _check_response_length(params)),
         (judges, lambda: check_keys(params.judge)),
         (judges, lambda: check_key(score.retriever)),
         (judges and has_own_prompts, score.load_prompts),
         (judges, lambda: _check_tokenizer(score.tokenizer)),
         (stages & SHARDED_STAGES, lambda: check_workers_installed(params.workers)),
-        ("pair" in stages, lambda: _check_responses_per_prompt(params)),
         ("pair" in stages and params.pair.method == "srm", lambda: _check_reward_model(params)),
         ("evaluate" in stages, lambda: _check_champion(params)),
         ("evaluate" in stages, lambda: _check_gold(params)),
@@ -143,10 +141,6 @@ def _check_sft_split(params: Params) -> None:
 
 def _check_training(params: Params, stage: str) -> None:
     training, policy = params.sft if stage == "sft" else params.train, params.policy
-    if policy.window and training.max_length and training.max_length > policy.window:
-        raise ConfigError(
-            f"{stage}.max_length ({training.max_length:,}) is more than policy.window ({policy.window:,})"
-        )
     if policy.dtype == "float16" and training.lora is None:
         raise ConfigError(
             "policy.dtype: full training in float16 is impossible, because updates as small as "
@@ -156,29 +150,10 @@ def _check_training(params: Params, stage: str) -> None:
         check_launcher(training, policy)
 
 
-def _check_response_length(params: Params) -> None:
-    window, max_new_tokens = params.policy.window, params.sample.max_new_tokens
-    if window and max_new_tokens >= window:
-        raise ConfigError(
-            f"sample.max_new_tokens ({max_new_tokens:,}) leaves no room for a prompt in policy.window ({window:,})"
-        )
-
-
 def _check_tokenizer(name: str) -> None:
     # A hub id is not checked, because that would need the network.
     if name != "simple" and (Path(name).exists() or not HUB_ID.fullmatch(name)):
         open_tokenizer(name)
-
-
-def _check_responses_per_prompt(params: Params) -> None:
-    # `contrast` needs one response and given pairs none. The number of imported responses is unknown before `prepare`.
-    if params.pair.method in ("contrast", "given") or params.prepare.responses is not None:
-        return
-    if params.sample.n < params.pair.min_scored:
-        raise ConfigError(
-            f"sample.n ({params.sample.n}) is less than pair.min_scored ({params.pair.min_scored}): no prompt could "
-            "give a pair"
-        )
 
 
 def _check_reward_model(params: Params) -> None:

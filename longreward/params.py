@@ -22,7 +22,7 @@ from longreward.models.config import PolicyConfig
 from longreward.models.sampling import SampleConfig
 from longreward.models.server_config import ServerConfig
 from longreward.pairs.methods import PairConfig
-from longreward.records import OPTIONAL_DIMENSIONS
+from longreward.records import DIMENSIONS, OPTIONAL_DIMENSIONS
 from longreward.reward.config import ScoreConfig
 from longreward.synthesis.config import SynthesizeConfig
 from longreward.training.distill import DistillConfig
@@ -134,6 +134,8 @@ class Params(Config):
                 f"pair.weights gives {', '.join(unjudged)} a weight, and score.optional_dimensions has no such "
                 "dimension: add it there, or remove the weight"
             )
+        self._check_responses_per_prompt()
+        self._check_lengths()
         in_batches = any(judge.mode != "live" for judge, _ in self.judge.judges())
         if in_batches and self.score.strategy == "adaptive":
             raise ConfigError(
@@ -152,6 +154,45 @@ class Params(Config):
         if reasons and self.workers.kind == "dask":
             raise ConfigError(f"{'; '.join(reasons)}: change that, or set workers.kind to none")
         return self
+
+    def _check_responses_per_prompt(self) -> None:
+        pair = self.pair
+        counts = {"pair.responses": pair.responses}
+        if self.prepare.responses is None:  # the number of imported responses is unknown before `prepare`
+            counts["sample.n"] = self.sample.n
+        for key, count in counts.items():
+            # `contrast` needs one response and given pairs none.
+            if count is not None and count < pair.min_scored and pair.method not in ("contrast", "given"):
+                raise ConfigError(
+                    f"{key} ({count}) is less than pair.min_scored ({pair.min_scored}): no prompt could give a pair"
+                )
+        # Adaptive scoring leaves responses open that are neither the best nor the worst at these settings.
+        changes = {
+            "pair.selection": pair.selection != "best_worst",
+            "pair.responses": pair.responses is not None and pair.responses < self.sample.n,
+            "pair.weights": len({pair.weights[dimension] for dimension in DIMENSIONS}) > 1,
+        }
+        if self.score.strategy == "adaptive" and pair.needs_scores and any(changes.values()):
+            raise ConfigError(
+                "score.strategy is adaptive, which scores only what best_worst needs with all responses and equal "
+                f"weights: set it to full, or remove {', '.join(key for key, changed in changes.items() if changed)}"
+            )
+
+    def _check_lengths(self) -> None:
+        window = self.policy.window
+        if window is None:
+            return
+        if self.sample.max_new_tokens >= window:
+            raise ConfigError(
+                f"sample.max_new_tokens ({self.sample.max_new_tokens:,}) leaves no room for a prompt in policy.window "
+                f"({window:,})"
+            )
+        trained = {"train": self.train.max_length}
+        if self.policy.sft_model is None:
+            trained["sft"] = self.sft.max_length
+        for stage, length in trained.items():
+            if length is not None and length > window:
+                raise ConfigError(f"{stage}.max_length ({length:,}) is more than policy.window ({window:,})")
 
 
 def read_params(path: Path | None = PARAMS, overrides: Sequence[str] = ()) -> Params:

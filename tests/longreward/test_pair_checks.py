@@ -40,11 +40,6 @@ def test_missing_reward_model_named_by_setting() -> None:
     assert find_problems(["pair"], "pair.srm.model=./models/absent") == ""
 
 
-def test_contrast_needs_one_response() -> None:
-    assert "sample.n (1) is less" in find_problems(["pair"], "sample.n=1")
-    assert find_problems(["pair"], "sample.n=1", "pair.method=contrast") == ""
-
-
 GIVEN = ("pair.method=given", "prepare.pairs.source=data/raw/pairs.jsonl")
 
 

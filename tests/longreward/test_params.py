@@ -74,3 +74,45 @@ def test_pair_method_by_scores_requires_scores() -> None:
     with pytest.raises(ConfigError, match=r"score\.strategy is none, and pair\.method is longreward"):
         read_params(None, ["score.strategy=none"])
     assert read_params(None, ["score.strategy=none", "pair.method=random"]).score.strategy == "none"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sample.n=3"], r"sample\.n \(3\) is less than pair\.min_scored \(5\): no prompt could give a pair"),
+        (["pair.responses=3"], r"pair\.responses \(3\) is less than pair\.min_scored \(5\)"),
+        (["policy.window=1024"], r"sample\.max_new_tokens \(1,024\) leaves no room for a prompt in policy\.window"),
+        (
+            ["policy.window=4096", "train.max_length=5000"],
+            r"train\.max_length \(5,000\) is more than policy\.window \(4,096\)",
+        ),
+        (["policy.window=4096", "sft.max_length=5000"], r"sft\.max_length \(5,000\) is more"),
+        (["score.strategy=adaptive", "pair.selection=best_second"], r"set it to full, or remove pair\.selection$"),
+        (
+            ["score.strategy=adaptive", "pair.responses=6", "pair.weights.logicality=0"],
+            r"adaptive, .* set it to full, or remove pair\.responses, pair\.weights$",
+        ),
+    ],
+)
+def test_contradictory_settings(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_params(None, ["policy.base_model=models/base", *overrides])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["sample.n=3", "pair.min_scored=3"],
+        ["sample.n=1", "pair.method=contrast"],
+        ["sample.n=1", "prepare.responses=data/raw/sampled.jsonl"],
+        ["policy.window=4096", "policy.sft_model=models/mine", "sft.max_length=5000"],
+        [
+            "score.strategy=adaptive",
+            "pair.responses=10",
+            "pair.weights={helpfulness: 2, logicality: 2, faithfulness: 2, completeness: 2}",
+        ],
+        ["score.strategy=adaptive", "pair.method=srm", "pair.selection=best_second"],
+    ],
+)
+def test_settings_that_do_not_contradict(overrides: list[str]) -> None:
+    read_params(None, ["policy.base_model=models/base", *overrides])

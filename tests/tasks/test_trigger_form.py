@@ -108,9 +108,9 @@ def test_headline_settings_and_lines_become_overrides(project: Path) -> None:
 
 
 def test_values_of_fields_become_settings_of_their_types(project: Path) -> None:
-    values = {"train_learning_rate": "1e-5", "sample_n": "4", "pair_method": "random", "judge_model": "judge-1"}
+    values = {"train_learning_rate": "1e-5", "sample_n": "6", "pair_method": "random", "judge_model": "judge-1"}
     params = parse_trigger(None, create_flow().validate_parameters(values)).settings.check()
-    assert (params.train.learning_rate, params.sample.n) == (1e-5, 4)
+    assert (params.train.learning_rate, params.sample.n) == (1e-5, 6)
     assert (params.pair.method, params.judge.model) == ("random", "judge-1")
 
 
