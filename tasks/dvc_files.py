@@ -3,14 +3,16 @@
 A stage's own process uses these functions and never calls DVC, which holds its lock meanwhile.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from longreward.config import Config
 from longreward.errors import ConfigError
+from longreward.params import Params
 
 RAW = Path("data/raw")
 RAW_ENTRY = Path("data/raw.dvc")
@@ -63,6 +65,35 @@ def check_inputs(stages: Sequence[str]) -> None:
     if problem:
         names = " ".join(name for name in entries if name in required)
         raise ConfigError(f"{problem}: request all stages that are needed, --stages {names}, or the whole pipeline")
+
+
+def outdated_stages(params: Params, stages: Collection[str]) -> frozenset[str]:
+    """Return those of `stages` whose outputs were made with other settings than these, or from such outputs.
+
+    `dvc.lock` has the settings of each stage that has run; one without an entry counts as up to date.
+    """
+    lock = Path("dvc.lock")
+    locked = _read_yaml(lock).get("stages", {}) if lock.exists() else {}
+    outdated: dict[str, tuple[Path, ...]] = {}  # with their outputs
+    for name, entry in stage_entries().items():
+        if name not in stages:
+            continue
+        recorded = locked.get(name, {}).get("params", {}).get("params.yaml")
+        has_changed = recorded is not None and any(
+            not _are_settings(getattr(params, section), recorded.get(section)) for section in entry.sections
+        )
+        inputs = {folder for path in entry.inputs for folder in (path, *path.parents)}
+        if has_changed or any(inputs.intersection(outputs) for outputs in outdated.values()):
+            outdated[name] = entry.outputs
+    return frozenset(outdated)
+
+
+def _are_settings(section: Config, recorded: Any) -> bool:
+    """Whether the recorded values of a section, which may leave out defaults, are these settings."""
+    try:
+        return section == type(section).parse(recorded or {}, source="dvc.lock")
+    except ConfigError:  # a key of another version of this project
+        return False
 
 
 def data_hashes(paths: Iterable[Path]) -> dict[str, str]:

@@ -17,7 +17,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "plan",
         help="estimate the judge's requests, tokens, cost and time before the first request",
         description="Counts the requests that `score` and `evaluate` still need, from the existing data and the "
-        "replies in the ledger. No request is sent. What is not known yet is estimated, with a range.",
+        "replies in the ledger. Data that the stages before will make anew with these settings, and other unknown "
+        "numbers, are estimated. No request is sent.",
         epilog="example: longreward plan -S 'prices.models={gpt-4o: {prompt: 2.5, completion: 10}}' "
         "-S judge.kind=openai -S judge.model=gpt-4o",
     )
@@ -45,8 +46,9 @@ def _plan(options: argparse.Namespace) -> int:
     import json
 
     from longreward.errors import ConfigError
-    from longreward.planning.plan import STAGES, plan_files, plan_project
+    from longreward.planning.plan import DATA_STAGES, STAGES, plan_files, plan_project
     from longreward.planning.render import print_plan
+    from longreward.tasks.dvc_files import outdated_stages
 
     if (options.data is None) != (options.responses is None):
         raise ConfigError("plan needs both --data and --responses, or neither to plan this project's stages")
@@ -62,6 +64,7 @@ def _plan(options: argparse.Namespace) -> int:
             params,
             ledger=options.ledger,
             stages=stages,
+            outdated=outdated_stages(params, DATA_STAGES) if Path("dvc.yaml").exists() else (),
             sample=options.sample,
             response_tokens=options.response_tokens,
         )

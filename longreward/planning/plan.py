@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from longreward.reward import Scorer, open_scorer
 
 Stage = Literal["score", "evaluate"]
 STAGES: tuple[Stage, ...] = ("score", "evaluate")
+DATA_STAGES = ("prepare", "sft", "sample")
+"""Stages whose settings decide which prompts and responses there are."""
 
 EVALUATED_MODELS = 2  # `evaluate` compares the SFT model and the DPO model
 
@@ -44,6 +46,7 @@ async def plan_project(
     ledger: Path | None,
     root: Path = Path(),
     stages: Sequence[Stage] = STAGES,
+    outdated: Collection[str] = (),
     sample: int | None = None,
     response_tokens: int | None = None,
 ) -> ProjectPlan:
@@ -54,6 +57,8 @@ async def plan_project(
         ledger: the replies so far.
         root: the project folder.
         stages: the stages to plan.
+        outdated: stages of the pipeline whose outputs were made with other settings. Prompts and responses that
+            `prepare` and `sample` will make anew are estimated as if those stages had not run.
         sample: number of prompts per stage to count; the plan is scaled up. None: all.
         response_tokens: assumed length of responses that are not sampled yet; None: the mean of those sampled so far,
             else half of `sample.max_new_tokens`.
@@ -64,7 +69,7 @@ async def plan_project(
     # Without pairs from scores, the stage `score` makes no requests.
     needs_scores = params.score.strategy != "none" and params.pair.method != "given"
     workloads = {
-        stage: _stage_workload(params, stage, root, response_tokens)
+        stage: _stage_workload(params, stage, root, response_tokens, outdated)
         for stage in stages
         if stage != "score" or needs_scores
     }
@@ -118,17 +123,23 @@ async def plan_items(
     return replace(plan, notes=(*plan.notes, note))
 
 
-def _stage_workload(params: Params, stage: Stage, root: Path, tokens: int | None) -> Workload:
+def _stage_workload(
+    params: Params, stage: Stage, root: Path, tokens: int | None, outdated: Collection[str]
+) -> Workload:
     sampled = root / "data/sampled/sampled_responses.jsonl"
     if tokens is None:
         tokens = mean_length(sampled) or params.sample.max_new_tokens // 2
+    prepared = None if "prepare" in outdated else root / "data/prepared"
     if stage == "score":
-        provided = root / "data/prepared/responses.jsonl" if params.prepare.responses else None
+        responses = None if "sample" in outdated or not sampled.is_file() else sampled
+        if responses is None and prepared is not None and params.prepare.responses:
+            responses = prepared / "responses.jsonl"
         return workload_for_split(
             params.prepare,
             "preference",
             root=root,
-            responses=sampled if sampled.is_file() else provided,
+            prepared=prepared,
+            responses=responses,
             n=params.sample.n,
             tokens=tokens,
         )
@@ -137,6 +148,7 @@ def _stage_workload(params: Params, stage: Stage, root: Path, tokens: int | None
         params.prepare,
         "heldout",
         root=root,
+        prepared=prepared,
         responses=None,
         n=n,
         tokens=tokens,

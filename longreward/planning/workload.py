@@ -2,6 +2,8 @@
 
 prompts     data/prepared/<split>.jsonl, else the raw records, read and split as `prepare` does
 responses   data/sampled/sampled_responses.jsonl, or those that came with the data, else placeholders
+
+Files that were made with other settings count as missing.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +45,7 @@ def workload_for_split(
     split: Split,
     *,
     root: Path,
+    prepared: Path | None,
     responses: Path | None,
     n: int,
     tokens: int,
@@ -53,6 +56,7 @@ def workload_for_split(
         config: the section `prepare`.
         split: the split of the data.
         root: the project folder.
+        prepared: the outputs of `prepare`; None, or without this split: the raw records are read.
         responses: a file that may be missing.
         n: number of placeholders per prompt.
         tokens: length of each placeholder.
@@ -60,12 +64,14 @@ def workload_for_split(
     Raises:
         ConfigError, DataError: neither the prepared nor the raw data can be read.
     """
-    prepared = root / "data/prepared" / f"{split}.jsonl"
-    source = str(prepared) if prepared.is_file() else f"{config.source}, split as `prepare` would"
+    file = prepared / f"{split}.jsonl" if prepared is not None else None
+    if file is not None and not file.is_file():
+        file = None
+    source = f"{config.source}, split as `prepare` would" if file is None else str(file)
 
     def prompts() -> Iterator[Example]:
-        if prepared.is_file():
-            return read_examples(prepared) if prepared.stat().st_size else iter(())
+        if file is not None:
+            return read_examples(file) if file.stat().st_size else iter(())
         # Before `prepare` has run, the raw data are read and split in the same way.
         records = (outcome for _, outcome in validate_examples(open_prompt_source(config, root), config.columns))
         examples = (record for record in records if isinstance(record, Example))

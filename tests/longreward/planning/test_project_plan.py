@@ -64,3 +64,28 @@ async def test_empty_split_is_named(project: Path) -> None:
     assert [stage.prompts for stage in plan.stages] == [1, 0]
     [note] = [note for note in plan.notes if note.startswith("evaluate:")]
     assert note.startswith(f"evaluate: there is no prompt in {project}/data/prepared/heldout.jsonl")
+
+
+async def test_outputs_of_outdated_stages_are_not_read(project: Path) -> None:
+    raw = project / "data/raw/questions.jsonl"
+    raw.parent.mkdir(parents=True)
+    raw.write_text(
+        "".join(f'{{"idx": {n}, "query": "Where is {n}?", "context": "Town {n} is in Moor."}}\n' for n in range(3))
+    )
+    settings = ["prepare.source=data/raw/questions.jsonl", "prepare.preference_share=1", "prepare.heldout_share=0"]
+    settings += ["sample.n=6"]
+
+    async def score_plan(*outdated: str) -> tuple[int, int, str]:
+        plan = await plan_project(
+            read_params(None, settings), ledger=None, root=project, stages=("score",), outdated=outdated
+        )
+        return plan.stages[0].prompts, plan.stages[0].responses, plan.notes[0]
+
+    prepared, sampled = project / "data/prepared/preference.jsonl", project / "data/sampled/sampled_responses.jsonl"
+    assert await score_plan() == (1, 10, f"score: {prepared} with {sampled}")
+    assert await score_plan("sample") == (1, 6, f"score: {prepared}; 6 responses each, assumed to have 2 tokens")
+    assert await score_plan("prepare", "sample") == (
+        3,
+        18,
+        "score: data/raw/questions.jsonl, split as `prepare` would; 6 responses each, assumed to have 2 tokens",
+    )

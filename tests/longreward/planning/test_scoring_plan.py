@@ -258,13 +258,13 @@ def test_command_plans_project_and_files(
     (raw / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Path("params.yaml").write_text(
         "prepare: {source: data/raw/questions.jsonl, preference_share: 0.5, heldout_share: 0.3}\n"
-        "sample: {n: 4, max_new_tokens: 88}\n"
+        "sample: {n: 5, max_new_tokens: 88}\n"
         "evaluate: {temperatures: [1.0, 0.0], samples: 2}\n"
     )
     assert main(["plan", "--json"]) == 0
     planned = json.loads(capsys.readouterr().out)["stages"]
     score, evaluate = planned["score"], planned["evaluate"]
-    assert score["responses"] == 4 * score["prompts"] > 0
+    assert score["responses"] == 5 * score["prompts"] > 0
     assert evaluate["responses"] == 6 * evaluate["prompts"] > 0  # two models, 2 + 1 answers each
     assert score["templates"]["statements"]["calls"]["expected"] == score["responses"]
     # Half of 88 tokens are two sentences, each with half to two statements.
@@ -274,7 +274,7 @@ def test_command_plans_project_and_files(
         "high": 4.0 * score["responses"],
     }
     assert main(["plan", "--response-tokens", "88"]) == 0
-    assert "4 responses each, assumed to have 88 tokens" in " ".join(capsys.readouterr().out.split())
+    assert "5 responses each, assumed to have 88 tokens" in " ".join(capsys.readouterr().out.split())
 
     (tmp_path / "sampled.jsonl").write_text(
         json.dumps({"idx": "3-0", "query": rows[3]["query"], "answer": "1903."}) + "\n"
