@@ -44,7 +44,6 @@ async def evaluate(run: StageRun) -> None:
     run.mlflow.log_dataset("heldout", HELDOUT, "evaluation")
     gold = load_gold_measures(Path(config.gold)) if config.gold else None
     short = load_short_instructions(config.short)
-    measures: list[AnswerMeasures] = []
     short_measures: list[AnswerMeasures] = []
     report = ScoreReport()
     async with (
@@ -55,7 +54,7 @@ async def evaluate(run: StageRun) -> None:
     ):
         run.mlflow.set_tags({"judge": judge.name})
         log_judge_prompts(run.mlflow, scorer.prompts, languages)
-        with open_atomic(OUT / "verdicts.jsonl") as verdicts:
+        with open_atomic(OUT / "verdicts.jsonl") as verdicts, open_atomic(OUT / "answers.jsonl") as answers_file:
             for role in MODELS:
                 answers, short_answers = await answer_as_model(
                     run, server, role, heldout, short.examples if short else ()
@@ -69,7 +68,9 @@ async def evaluate(run: StageRun) -> None:
                             row = {"model": role, "decoding": decoding.name, **scored_to_row(answer)}
                             verdicts.write(to_line(row))
                             report.add_response(answer)
-                        measures += measure_answers(role, decoding, documents, scored.responses, gold)
+                        for measured in measure_answers(role, decoding, documents, scored.responses, gold):
+                            answers_file.write(to_line(measured.row()))
+            answers_file.writelines(to_line(measured.row()) for measured in short_measures)
         # Extracts depend on the prompt alone, so those of the last decoding are those of all.
         write_chunk_info(OUT / "chunk_info.jsonl", (scored.extraction for scored in judged))
         run.log_metrics(scorer.metrics())
@@ -77,10 +78,10 @@ async def evaluate(run: StageRun) -> None:
     if short is not None:
         write_rows(OUT / "short.jsonl", short_answer_rows(short, short_measures))
         run.log_metrics(short_accuracy_by_kind(short, short_measures))
-        measures += short_measures
         prompts |= {example.id: prompt_hash(example) for example in short.examples}
+    measures = RecordsOnDisk(OUT / "answers.jsonl", AnswerMeasures.from_row)
     evaluation = summarize(config, measures)
-    write_evaluation(OUT, evaluation, measures)
+    write_evaluation(OUT, evaluation)
     run.log.info(evaluation.sentence)
     run.log_metrics(evaluation.headline())
     card = model_card(run.params, evaluation=evaluation, judge=judge.name)

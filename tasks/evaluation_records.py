@@ -1,7 +1,7 @@
 """Write evaluations to files; log them and benchmarks to MLflow: tables, figures, runs per model, the registry."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from longreward.benchmarks.report import BenchmarkReport
@@ -23,15 +23,14 @@ from longreward.tasks.tracking.registry import CHAMPION_BEFORE, CHAMPION_NOW
 from longreward.tasks.tracking.run import UNKNOWN, Run
 from longreward.tasks.tracking.run_hierarchy import log_model_run
 from longreward.tasks.tracking.store import TrackingUnavailable
-from longreward.utils.jsonl import open_atomic, write_rows
+from longreward.utils.jsonl import open_atomic
 
 MODELS: dict[Role, Path] = {"sft": Path("models/sft"), "dpo": Path("models/dpo")}
 PLOTS: dict[str, tuple[Measure, ...]] = {"judged": JUDGED_MEASURES, "gold": GOLD_MEASURES, "lengths": ("tokens",)}
 
 
-def write_evaluation(out: Path, evaluation: Evaluation, measures: Iterable[AnswerMeasures]) -> None:
-    """Write answers, table and report to the folder `out`, and the points of the plots to plots/."""
-    write_rows(out / "answers.jsonl", (answer.row() for answer in measures))
+def write_evaluation(out: Path, evaluation: Evaluation) -> None:
+    """Write table and report to the folder `out`, and the points of the plots to plots/."""
     with open_atomic(out / "table.json") as file:
         json.dump(evaluation.as_json(), file, indent=1)
     with open_atomic(out / "report.md") as file:

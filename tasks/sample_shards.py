@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sampled:
-    """All responses, grouped by prompt in the order of the examples; each iteration reads them from the shards."""
+    """All responses, grouped by prompt in the order of the examples; they are read from the shards on access."""
 
-    groups: Iterable[list[Response]]
+    groups: Sequence[list[Response]]
     report: SamplingReport
 
     @property

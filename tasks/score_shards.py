@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import overload
 
 from longreward.errors import NothingScored
 from longreward.judge import Judge
@@ -17,25 +16,6 @@ from longreward.tasks.workers.shard_tasks import ScoreShard, cached_exchanges, d
 
 ScoringItem = tuple[Example, Sequence[Response]]
 SHARD_LIMIT_S = 6 * 3600.0  # each judge call has its own timeout; this one ends a shard that hangs elsewhere
-
-
-class AnsweredExamples(Sequence[ScoringItem]):
-    """Examples, which may be on disk, with the group of responses to each."""
-
-    def __init__(self, examples: Sequence[Example], groups: Sequence[Sequence[Response]]) -> None:
-        self.examples, self.groups = examples, groups
-
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    @overload
-    def __getitem__(self, index: int) -> ScoringItem: ...
-    @overload
-    def __getitem__(self, index: slice) -> "AnsweredExamples": ...
-    def __getitem__(self, index: int | slice) -> "ScoringItem | AnsweredExamples":
-        if isinstance(index, int):
-            return self.examples[index], self.groups[index]
-        return AnsweredExamples(self.examples[index], self.groups[index])
 
 
 async def score_in_shards(

@@ -6,11 +6,12 @@ records 20 to 35 tasks per second, whatever the client does: hence one task per 
 
 import asyncio
 import logging
+from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar, overload
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -21,6 +22,7 @@ from pydantic import TypeAdapter
 from longreward.errors import JudgeUnavailable, ServerUnavailable
 from longreward.tasks.interruption import interruptible
 from longreward.utils.jsonl import open_atomic
+from longreward.utils.lazy_map import LazyMap
 from longreward.utils.progress import show_progress
 
 T = TypeVar("T")
@@ -111,17 +113,44 @@ async def run_in_shards(
     return ShardRecords(files, adapter)
 
 
-@dataclass(frozen=True)
-class ShardRecords(Iterable[R]):
-    """The records of finished shards; each iteration reads them from the files, one at a time."""
+class ShardRecords(Sequence[R], Generic[R]):
+    """The records of finished shards, read from their files on access."""
 
-    files: Sequence[Path]
-    adapter: TypeAdapter[R]
+    def __init__(self, files: Sequence[Path], adapter: TypeAdapter[R]) -> None:
+        self._files, self._adapter = files, adapter
 
     def __iter__(self) -> Iterator[R]:
-        for file in self.files:
+        for file in self._files:
             with file.open(encoding="utf-8") as lines:
-                yield from map(self.adapter.validate_json, lines)
+                yield from map(self._adapter.validate_json, lines)
+
+    def __len__(self) -> int:
+        return len(self._offsets[0])
+
+    @overload
+    def __getitem__(self, index: int) -> R: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[R]: ...
+    def __getitem__(self, index: int | slice) -> R | Sequence[R]:
+        if isinstance(index, slice):
+            return LazyMap(self.__getitem__, range(len(self))[index])
+        file_indices, offsets = self._offsets
+        with self._files[file_indices[index]].open("rb") as file:
+            file.seek(offsets[index])
+            return self._adapter.validate_json(file.readline())
+
+    @cached_property
+    def _offsets(self) -> "tuple[array[int], array[int]]":
+        """The index of its file and the offset there of each record."""
+        file_indices, offsets = array("l"), array("q")
+        for index, path in enumerate(self._files):
+            offset = 0
+            with path.open("rb") as file:
+                for line in file:
+                    file_indices.append(index)
+                    offsets.append(offset)
+                    offset += len(line)
+        return file_indices, offsets
 
 
 def delete_shards(folder: Path, name: str) -> None:

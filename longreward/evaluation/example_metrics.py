@@ -8,7 +8,7 @@ to a prompt side by side, greedy ones first, at most MAX_TABLE_ROWS rows with te
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,16 +69,19 @@ def read_measures(table: Mapping[str, Any], *, source: str) -> list[ExampleMetri
     return metrics
 
 
-def answers_table(measured: Iterable[AnswerMeasures], *, limit: int = MAX_TABLE_ROWS) -> Table:
+def answers_table(measured: Sequence[AnswerMeasures], *, limit: int = MAX_TABLE_ROWS) -> Table:
     """Return the first answer of each model to each prompt, side by side with their measures."""
-    pairs: dict[tuple[str, str], dict[str, AnswerMeasures]] = {}
+    # First the prompts, so that the answers to those beyond the limit are not in memory.
+    keys = dict.fromkeys((answer.decoding, answer.response.example_id) for answer in measured)
+    greedy_first = sorted(keys, key=lambda key: key[0] != GREEDY)[:limit]
+    pairs: dict[tuple[str, str], dict[str, AnswerMeasures]] = {key: {} for key in greedy_first}
     for answer in measured:
-        pairs.setdefault((answer.decoding, answer.response.example_id), {}).setdefault(answer.role, answer)
-    greedy_first = sorted(pairs.items(), key=lambda item: item[0][0] != GREEDY)[:limit]
-    available = {measure for _, pair in greedy_first for answer in pair.values() for measure in answer.values}
+        if (pair := pairs.get((answer.decoding, answer.response.example_id))) is not None:
+            pair.setdefault(answer.role, answer)
+    available = {measure for pair in pairs.values() for answer in pair.values() for measure in answer.values}
     measures = [measure for measure in MEASURES if measure in available]
     data = []
-    for (decoding, example_id), pair in greedy_first:
+    for (decoding, example_id), pair in pairs.items():
         sides, present = (pair.get("sft"), pair.get("dpo")), next(iter(pair.values()))
         texts = [truncate(side.response.text) if side else None for side in sides]
         values = [side.values.get(measure) if side else None for measure in measures for side in sides]

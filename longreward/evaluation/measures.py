@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from longreward.data.formats import response_to_row
+from longreward.data.formats import response_from_row, response_to_row
 from longreward.evaluation.config import Measure
 from longreward.records import DIMENSIONS, Response, Role, ScoredResponse
+from longreward.utils.jsonl import Row
 
 GREEDY = "greedy"
 MAX_GOLD_REWARD = 10.0
@@ -39,7 +40,12 @@ class AnswerMeasures:
     response: Response
     values: Mapping[Measure, float]
 
-    def row(self) -> dict[str, Any]:
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """Parse one line of the answers file."""
+        return cls(row["model"], row["decoding"], row["document"], response_from_row(row), row["measures"])
+
+    def row(self) -> Row:
         """Return one line of the answers file."""
         source = {"model": self.role, "decoding": self.decoding, "document": self.document_id}
         return source | response_to_row(self.response) | {"measures": dict(self.values)}
