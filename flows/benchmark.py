@@ -1,7 +1,7 @@
 """Run the SFT model and the trained one on public benchmarks."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from longreward.utils.jsonl import open_atomic, write_rows
 
 OUT = Path("data/benchmarked")
 TRAINING = (Path("data/prepared/sft.jsonl"), Path("data/prepared/preference.jsonl"))
+MIN_WORD_BYTES = 3  # of a Chinese character; words of other languages have more
 PLOTS = {"scores": (score_points, BARS), "ratings": (rating_points, BARS), "length": (length_points, POINTS)}
 
 
@@ -56,13 +57,16 @@ def find_training_overlap(benchmarks: Sequence[Benchmark[Any]]) -> dict[str, lis
         for benchmark in benchmarks
         for case in benchmark.cases
     )
-    texts = (
-        (example.id, "\n".join(filter(None, (example.context, example.query, example.answer))))
-        for file in TRAINING
-        if file.stat().st_size > len(BLANK_LINE)  # no example if the other splits have all documents
-        for example in read_examples(file)
-    )
-    overlaps = iter(find_overlap(cases, texts))
+    # No example if the other splits have all documents.
+    files = [file for file in TRAINING if file.stat().st_size > len(BLANK_LINE)]
+
+    def texts() -> Iterator[tuple[str, str]]:
+        for file in files:
+            for example in read_examples(file):
+                yield example.id, "\n".join(filter(None, (example.context, example.query, example.answer)))
+
+    size = sum(file.stat().st_size for file in files)
+    overlaps = iter(find_overlap(cases, texts, max_sequences=size // MIN_WORD_BYTES))
     return {
         benchmark.name: [replace(next(overlaps), case_id=case.id) for case in benchmark.cases]
         for benchmark in benchmarks

@@ -19,9 +19,10 @@ from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import ledger_file
 from longreward.utils.jsonl import write_rows
+from longreward.utils.lazy_map import LazyMap
 
-Answers = dict[tuple[str, Role], list[Answer]]
-"""By benchmark and model, in the order of the cases."""
+Answers = dict[tuple[str, Role], Sequence[Answer]]
+"""By benchmark and model, in the order of the cases; they are read from the shards on access."""
 
 
 async def answer_benchmarks(run: StageRun, benchmarks: Sequence[Benchmark[Any]]) -> Answers:
@@ -36,12 +37,12 @@ async def answer_benchmarks(run: StageRun, benchmarks: Sequence[Benchmark[Any]])
     return answers
 
 
-async def _answer_cases(run: StageRun, benchmark: Benchmark[Case], client: ChatClient, role: Role) -> list[Answer]:
+async def _answer_cases(run: StageRun, benchmark: Benchmark[Case], client: ChatClient, role: Role) -> Sequence[Answer]:
     async def answer(shard: Sequence[Case], on_progress: OnProgress) -> Iterable[Answer]:
         return await benchmark.answer(client, shard, on_progress=on_progress)
 
     name, size = f"{benchmark.name}-{role}-answers", run.params.benchmark.shard_size
-    return list(await run_in_shards(name, benchmark.cases, answer, record=Answer, folder=run.state, size=size))
+    return await run_in_shards(name, benchmark.cases, answer, record=Answer, folder=run.state, size=size)
 
 
 async def judge_benchmark(
@@ -79,20 +80,22 @@ async def judge_benchmark(
 
 async def _judge_answers(
     run: StageRun, benchmark: Benchmark[Case], judge: Judge, answers: Sequence[Answer], role: Role
-) -> list[Verdict]:
-    async def judge_shard(
-        shard: Sequence[tuple[Case, Answer]], on_progress: OnProgress
-    ) -> Iterable[tuple[Verdict, ...]]:
-        return await benchmark.judge(judge, shard, on_progress=on_progress)
+) -> Sequence[Verdict]:
+    """Return the verdicts on all answers, which are read from the shards on access."""
 
-    records = await run_in_shards(
+    def pair(case: Case, answer: Answer) -> tuple[Case, Answer]:
+        return case, answer
+
+    async def judge_shard(shard: Sequence[tuple[Case, Answer]], on_progress: OnProgress) -> Iterable[Verdict]:
+        return chain.from_iterable(await benchmark.judge(judge, shard, on_progress=on_progress))
+
+    return await run_in_shards(
         f"{benchmark.name}-{role}-verdicts",
-        list(zip(benchmark.cases, answers, strict=True)),
+        LazyMap(pair, benchmark.cases, answers),
         judge_shard,
-        record=tuple[Verdict, ...],
+        record=Verdict,
         folder=run.state,
         size=run.params.benchmark.shard_size,
         concurrency=2,  # the judge is busy while the last replies of one shard come in
         detail=judge.count_replies,
     )
-    return list(chain.from_iterable(records))

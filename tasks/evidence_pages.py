@@ -39,7 +39,7 @@ from longreward.records import Example, PreferencePair, Response, Role
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import state_folder
 from longreward.tasks.tracking.run import Run
-from longreward.utils.jsonl import Row, read_records
+from longreward.utils.jsonl import RecordsOnDisk, Row, read_records
 
 T = TypeVar("T")
 LOGGED_PROMPTS = 200
@@ -216,8 +216,8 @@ def _add_benchmarks(
         nonlocal total
         for name in config.run:
             folders: dict[Role, Path] = {role: BENCHMARKED / name / role for role in config.models}
-            answers = {role: list(_read(folder / "answers.jsonl", _ANSWER)) for role, folder in folders.items()}
-            verdicts = {role: list(_read(folder / "verdicts.jsonl", _VERDICT)) for role, folder in folders.items()}
+            answers = {role: _on_disk(folder / "answers.jsonl", _ANSWER) for role, folder in folders.items()}
+            verdicts = {role: _on_disk(folder / "verdicts.jsonl", _VERDICT) for role, folder in folders.items()}
             if any(answers.values()):
                 benchmark = benchmarks.get(name) or open_benchmark(name, config)
                 for entry in benchmark_entries(benchmark, answers, verdicts):
@@ -238,6 +238,11 @@ def _read(path: Path, convert: Callable[[Row], T]) -> Iterator[T]:
     """Yield the records of a file; none if it is missing or empty. Raises DataError for a malformed line."""
     if path.is_file() and path.stat().st_size:
         yield from read_records(path, convert)
+
+
+def _on_disk(path: Path, convert: Callable[[Row], T]) -> Sequence[T]:
+    """Return the records of a file, which are read on access; none if it is missing or empty."""
+    return RecordsOnDisk(path, convert) if path.is_file() and path.stat().st_size else ()
 
 
 def _read_of(

@@ -23,12 +23,14 @@ from longreward.benchmarks.types import (
     Answer,
     Benchmark,
     CaseScore,
+    DocumentCase,
     GenerationRequest,
     JudgeOptions,
     Metric,
     Summary,
     Verdict,
     longreward_request,
+    scan_cases,
 )
 from longreward.builtin.offline_judge.lexical import split_sentences
 from longreward.chat_model import ChatRequest
@@ -40,7 +42,7 @@ from longreward.retrieval import Bm25Retriever
 from longreward.retrieval.chunking import split_text
 from longreward.retrieval.retriever import Index
 from longreward.utils.concurrency import gather
-from longreward.utils.jsonl import Row, RowError, read_records
+from longreward.utils.jsonl import IndexedJsonl, Row, RowError
 from longreward.utils.token_spans import SimpleTokenizer
 
 TOY = TOY_DATA / "factscore"
@@ -56,13 +58,12 @@ _VERDICT = re.compile(r"[^\w]{0,20}(true|false)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class FactScoreCase:
+class FactScoreCase(DocumentCase):
     """One question about a long context; the context is also the source that facts are checked against."""
 
     id: str
-    context: str
     query: str
-    category: str = "all"
+    category: str
 
 
 class FactScore(Benchmark[FactScoreCase]):
@@ -140,15 +141,11 @@ class FactScore(Benchmark[FactScoreCase]):
         """Return `score` (percentage of supported facts, penalized), `init_score` (not penalized), `facts` and
         `respond_ratio`; all but the last are means over the answers that have facts, as in the published code.
         """
-        facts: dict[str, list[Verdict]] = {answer.case_id: [] for answer in answers}
+        facts: dict[str, list[float | None]] = {answer.case_id: [] for answer in answers}
         for verdict in verdicts:
             if verdict.metadata["fact"] is not None:
-                facts[verdict.case_id].append(verdict)
-        supported = {
-            case_id: value
-            for case_id, group in facts.items()
-            if (value := _percentage([verdict.value for verdict in group])) is not None
-        }
+                facts[verdict.case_id].append(verdict.value)
+        supported = {case_id: value for case_id, group in facts.items() if (value := _percentage(group)) is not None}
         penalties = {case_id: length_penalty(len(facts[case_id]), self._length_penalty) for case_id in supported}
         scores = {case_id: penalties[case_id] * value for case_id, value in supported.items()}
         counts = mean([(case_id, float(len(group))) for case_id, group in facts.items() if group], options)
@@ -205,7 +202,7 @@ class PassageRetriever:
 def read_cases(path: Path) -> tuple[FactScoreCase, ...]:
     """Read all questions, in order. Raises DataError for a malformed row or a duplicate idx."""
     cases: dict[str, FactScoreCase] = {}
-    for case in read_records(path, _parse_case):
+    for case in scan_cases(IndexedJsonl(path, _parse_case)):
         if case.id in cases:
             raise DataError(f"{path}: duplicate idx {case.id!r}")
         cases[case.id] = case
@@ -216,7 +213,8 @@ def _parse_case(row: Row) -> FactScoreCase:
     context, query = (parse_text(row, key, allow_blank=False) for key in ("context", "query"))
     if not isinstance(row.get("idx"), str | int):
         raise RowError(f"idx is {row.get('idx')!r}, expected a string or a number")
-    return FactScoreCase(str(row["idx"]), context, query, str(row.get("category") or "all"))
+    category = str(row.get("category") or "all")
+    return FactScoreCase(str(row["idx"]), query, category, read_context=lambda: context)
 
 
 def parse_facts(text: str) -> tuple[str, ...] | None:

@@ -7,7 +7,7 @@ is not known here.
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,10 @@ NOTABLE_SHARE = 0.2
 """Share of a case's sequences from which on the report counts it (Touvron et al. 2023: a sample below it is clean)."""
 _WORD = re.compile(rf"[{CJK_RANGE}]|[^\W_{CJK_RANGE}]+")
 _MULTIPLIER = 0x9E3779B97F4A7C15
+_FILTER_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_FILTER_BITS = 8
+"""Bits per training sequence: 5 % of the other sequences pass, or fewer where training data repeat themselves."""
+_MAX_FILTER_SIZE = 2**31  # bits: 256 MiB
 
 
 @dataclass(frozen=True)
@@ -35,27 +39,40 @@ class CaseOverlap:
 
 
 def find_overlap(
-    cases: Iterable[tuple[str, str]], examples: Iterable[tuple[str, str]], words: int = WORDS
+    cases: Iterable[tuple[str, str]],
+    examples: Callable[[], Iterable[tuple[str, str]]],
+    words: int = WORDS,
+    *,
+    max_sequences: int = 2**20,
 ) -> list[CaseOverlap]:
     """Return the overlap of each case with the training examples, both given by id and text.
 
-    Cases and examples are read once, one at a time. The sequences of the cases are held in memory as hashes of 8 bytes.
+    Texts are read one at a time, those of the cases once and those of the examples twice: first for a Bloom filter of
+    their sequences. In memory are the filter, and the sequences of the cases that pass it, as hashes of 8 bytes.
+
+    Args:
+        examples: Iterates over the examples from the beginning.
+        max_sequences: A rough limit of the number of their sequences, for the size of the filter.
     """
     import numpy as np
 
-    case_ids, hashes = list[str](), list[np.ndarray]()
+    known = _SequenceFilter(max_sequences)
+    for _, text in examples():
+        known.add(sequence_hashes(text, words))
+    case_ids, sizes, hashes = list[str](), list[int](), list[np.ndarray]()
     for case_id, text in cases:
+        case_hashes = np.unique(sequence_hashes(text, words))
         case_ids.append(case_id)
-        hashes.append(np.unique(sequence_hashes(text, words)))
-    sizes = np.array([len(case_hashes) for case_hashes in hashes], dtype=np.int64)
+        sizes.append(len(case_hashes))
+        hashes.append(case_hashes[known.may_contain(case_hashes)])
     flat = np.concatenate([*hashes, np.empty(0, np.uint64)])
     order = np.argsort(flat, kind="stable")
     distinct, starts, counts = np.unique(flat[order], return_index=True, return_counts=True)
-    case_of_entry = np.repeat(np.arange(len(case_ids)), sizes)[order]
+    case_of_entry = np.repeat(np.arange(len(case_ids)), [len(case_hashes) for case_hashes in hashes])[order]
     is_shared = np.zeros(len(flat), dtype=bool)
     most = np.zeros(len(case_ids), dtype=np.int64)
     sources: list[str | None] = [None] * len(case_ids)
-    for example_id, text in examples:
+    for example_id, text in examples():
         example_hashes = np.unique(sequence_hashes(text, words))
         positions = np.searchsorted(distinct, example_hashes)
         inside = positions < len(distinct)
@@ -71,8 +88,43 @@ def find_overlap(
             sources[case] = example_id
         most = np.maximum(most, shared)
     totals = np.bincount(case_of_entry[is_shared], minlength=len(case_ids))
-    shares = totals / np.maximum(sizes, 1)
+    shares = totals / np.maximum(np.array(sizes, dtype=np.int64), 1)
     return [CaseOverlap(*row) for row in zip(case_ids, shares.tolist(), sources, strict=True)]
+
+
+class _SequenceFilter:
+    """A Bloom filter: it contains all hashes that were added, and few others."""
+
+    def __init__(self, max_sequences: int) -> None:
+        import numpy as np
+
+        bits = (_FILTER_BITS * max_sequences).bit_length()
+        bits = min(max(bits, 16), _MAX_FILTER_SIZE.bit_length() - 1)
+        self._shift = np.uint64(64 - bits)
+        self._bytes = np.zeros(2**bits // 8, np.uint8)
+
+    def add(self, hashes: "np.ndarray") -> None:
+        import numpy as np
+
+        for byte, bit in self._positions(hashes):
+            np.bitwise_or.at(self._bytes, byte, bit)
+
+    def may_contain(self, hashes: "np.ndarray") -> "np.ndarray":
+        """Return a boolean for each hash."""
+        import numpy as np
+
+        contained = np.ones(len(hashes), bool)
+        for byte, bit in self._positions(hashes):
+            contained &= (self._bytes[byte] & bit) != 0
+        return contained
+
+    def _positions(self, hashes: "np.ndarray") -> "Iterator[tuple[np.ndarray, np.ndarray]]":
+        """Yield, for each of the hash functions, the index of the byte and the bit in it of each hash."""
+        import numpy as np
+
+        for multiplier in _FILTER_MULTIPLIERS:
+            positions = (hashes * np.uint64(multiplier)) >> self._shift
+            yield positions >> np.uint64(3), np.uint8(1) << (positions & np.uint64(7)).astype(np.uint8)
 
 
 def sequence_hashes(text: str, words: int = WORDS) -> "np.ndarray":

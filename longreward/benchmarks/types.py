@@ -13,8 +13,9 @@ is unscored, with a reason, and counted.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import starmap
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
@@ -23,6 +24,7 @@ from longreward.chat_model import ChatRequest
 from longreward.evaluation.statistics import Estimate, IntervalOptions
 from longreward.judge import Judge, ParsedReply
 from longreward.utils.concurrency import gather, with_progress
+from longreward.utils.jsonl import IndexedJsonl
 
 OnProgress = Callable[[int], None]
 """Called with the number of completed cases."""
@@ -252,6 +254,31 @@ class Case(Protocol):
 
 
 C = TypeVar("C", bound=Case)
+
+
+@dataclass(frozen=True)
+class DocumentCase:
+    """A case with a long text. The texts of a benchmark may be gigabytes: they are read from its file on access."""
+
+    read_context: Callable[[], str] = field(kw_only=True, repr=False, compare=False)
+
+    @property
+    def context(self) -> str:
+        """The text, read from the file."""
+        return self.read_context()
+
+
+D = TypeVar("D", bound=DocumentCase)
+
+
+def scan_cases(file: IndexedJsonl[D]) -> Iterator[D]:
+    """Yield the cases of a file, whose texts are read again on access. Raises DataError at the first bad row."""
+    for offset, case in file.scan():
+        yield replace(case, read_context=partial(_read_context, file, offset))
+
+
+def _read_context(file: IndexedJsonl[D], offset: int) -> str:
+    return file[offset].context
 
 
 class Benchmark(ABC, Generic[C]):

@@ -85,18 +85,26 @@ def benchmark_entries(
         }
         for role, role_answers in answers.items()
     }
-    by_case: dict[tuple[str, str], list[Verdict]] = {}
+    # Indices, because the records may be on disk.
+    verdicts_by_case: dict[tuple[Role, str], list[int]] = {}
     for role, role_verdicts in verdicts.items():
-        for verdict in role_verdicts:
-            by_case.setdefault((role, verdict.case_id), []).append(verdict)
-    answers_by_case = {role: {answer.case_id: answer for answer in group} for role, group in answers.items()}
+        for index, verdict in enumerate(role_verdicts):
+            verdicts_by_case.setdefault((role, verdict.case_id), []).append(index)
+    answer_by_case = {
+        (role, answer.case_id): index for role, group in answers.items() for index, answer in enumerate(group)
+    }
     for case in benchmark.cases:
         sides: dict[Role, list[ResponseEntry]] = {
             role: [
-                _benchmark_response(role, group[case.id], scores[role].get(case.id), by_case.get((role, case.id), ()))
+                _benchmark_response(
+                    role,
+                    group[answer_by_case[role, case.id]],
+                    scores[role].get(case.id),
+                    [verdicts[role][index] for index in verdicts_by_case.get((role, case.id), ())],
+                )
             ]
-            for role, group in answers_by_case.items()
-            if case.id in group
+            for role, group in answers.items()
+            if (role, case.id) in answer_by_case
         }
         if sides:
             query, document = benchmark.question_and_document(case)

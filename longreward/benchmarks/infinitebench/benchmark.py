@@ -13,7 +13,7 @@ Source: Zhang et al. 2024, "∞Bench" (arXiv 2402.13718), and OpenBMB/InfiniteBe
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -26,17 +26,19 @@ from longreward.benchmarks.types import (
     Answer,
     Benchmark,
     CaseScore,
+    DocumentCase,
     GenerationRequest,
     Message,
     Metric,
     Summary,
     Verdict,
     lower_limit,
+    scan_cases,
 )
 from longreward.errors import DataError
 from longreward.evaluation.statistics import IntervalOptions, Observation
 from longreward.judge.prompts import Parsing
-from longreward.utils.jsonl import Row, RowError, read_records, shorten, write_rows
+from longreward.utils.jsonl import IndexedJsonl, Row, RowError, shorten, write_rows
 
 TOY = TOY_DATA / "infinitebench"
 SCALE = 100.0
@@ -74,13 +76,13 @@ _TARGET = re.compile(r"The .+(?= of)")
 
 
 @dataclass(frozen=True)
-class InfiniteCase:
+class InfiniteCase(DocumentCase):
     """One row of one task."""
 
     task: TaskName
     number: int  # in its file, from 1
-    prompt: str
-    context: slice  # in the prompt: the contexts of all tasks are gigabytes, which are kept once
+    before: str  # the prompt in front of the context
+    after: str  # the prompt after it
     ground_truth: list[Any]  # texts or numbers; of multiple choice the text and the letter
 
     @property
@@ -90,6 +92,11 @@ class InfiniteCase:
     @property
     def category(self) -> str:
         return self.task
+
+    @property
+    def prompt(self) -> str:
+        """The prompt for the model."""
+        return f"{self.before}{self.context}{self.after}"
 
 
 class InfiniteBench(Benchmark[InfiniteCase]):
@@ -135,8 +142,8 @@ class InfiniteBench(Benchmark[InfiniteCase]):
             if not isinstance(template := templates.get(task), str):
                 raise DataError(f"{prompts}: the template of {task} is {template!r}, expected a text")
             parse = partial(_parse_case, task=task, template=template, prefix=prefix)
-            rows = read_records(folder / f"{task}.jsonl", parse)
-            self.cases += [InfiniteCase(task, number, *row) for number, row in enumerate(rows, start=1)]
+            cases = scan_cases(IndexedJsonl(folder / f"{task}.jsonl", parse))
+            self.cases += [replace(case, number=number) for number, case in enumerate(cases, start=1)]
         self._cases_by_id = {case.id: case for case in self.cases}
         self._temperature, self._max_prompt_tokens = temperature, max_prompt_tokens
         self._max_new_tokens = max_new_tokens
@@ -155,7 +162,7 @@ class InfiniteBench(Benchmark[InfiniteCase]):
 
     def question_and_document(self, case: InfiniteCase) -> tuple[str, str | None]:
         """Return what follows the context in the prompt, and the context."""
-        return case.prompt[case.context.stop :].strip(), case.prompt[case.context]
+        return case.after.strip(), case.context
 
     def summarize(self, answers: Sequence[Answer], verdicts: Sequence[Verdict], options: IntervalOptions) -> Summary:
         """Return `score`, the mean over the tasks, and `task/<task>`."""
@@ -186,8 +193,8 @@ class InfiniteBench(Benchmark[InfiniteCase]):
             write_rows(folder / self.name / model.rstrip("/").split("/")[-1] / f"preds_{task}.jsonl", predictions)
 
 
-def _parse_case(row: Row, *, task: TaskName, template: str, prefix: str) -> tuple[str, slice, list[Any]]:
-    """Return the prompt, the position of the context in it and the ground truth of a row."""
+def _parse_case(row: Row, *, task: TaskName, template: str, prefix: str) -> InfiniteCase:
+    """Parse one row, without its number."""
     context, query = parse_text(row, "context"), parse_text(row, "input")
     truth = row.get("answer")
     truth = truth if isinstance(truth, list) else [truth]
@@ -210,7 +217,8 @@ def _parse_case(row: Row, *, task: TaskName, template: str, prefix: str) -> tupl
         start = prompt.rindex(context)
     except (LookupError, ValueError) as error:
         raise DataError(f"the template of {task} cannot be filled: {error!r}") from error
-    return prompt, slice(start, start + len(context)), truth
+    before, after = prompt[:start], prompt[start + len(context) :]
+    return InfiniteCase(task, 0, before, after, truth, read_context=lambda: context)
 
 
 def _search(pattern: re.Pattern[str], text: str) -> re.Match[str]:

@@ -257,9 +257,10 @@ def best_score(verdicts: Iterable[Verdict]) -> float | None:
 
 
 def _by_case(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+    """Return the verdicts on each case without their prompts."""
     groups: dict[str, list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
-        groups[verdict.case_id].append(verdict)
+        groups[verdict.case_id].append(replace(verdict, system="", prompt=""))
     return groups
 
 

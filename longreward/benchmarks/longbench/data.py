@@ -17,14 +17,15 @@ from typing import TypeVar
 
 from longreward.benchmarks.longbench.sets import JUDGED_SETS, SetName
 from longreward.benchmarks.published_formats import parse_text, parse_texts, read_json
+from longreward.benchmarks.types import DocumentCase, scan_cases
 from longreward.errors import DataError
-from longreward.utils.jsonl import Row, RowError, read_records
+from longreward.utils.jsonl import IndexedJsonl, Row, RowError
 
 _SLOT = re.compile(r"\{(?:context|input)\}")
 
 
 @dataclass(frozen=True)
-class LongBenchRecord:
+class LongBenchRecord(DocumentCase):
     """What the cases of both protocols have in common."""
 
     dataset: SetName
@@ -46,7 +47,6 @@ R = TypeVar("R", bound=LongBenchRecord)
 class LongBenchCase(LongBenchRecord):
     """One record of one set."""
 
-    context: str
     query: str
     answers: tuple[str, ...]  # references; the best match counts
 
@@ -74,7 +74,7 @@ def read_cases(folder: Path, templates: Path, sets: Sequence[SetName] | None = N
 
 def read_numbered(path: Path, parse: Callable[[Row], R]) -> Iterator[R]:
     """Yield the records of a file, parsed without their numbers, with them. Raises DataError at the first bad row."""
-    for number, record in enumerate(read_records(path, parse), start=1):
+    for number, record in enumerate(scan_cases(IndexedJsonl(path, parse)), start=1):
         yield replace(record, number=number)
 
 
@@ -119,4 +119,4 @@ def _parse_case(row: Row, *, name: SetName, template: str) -> LongBenchCase:
     context, query = fill_template(template, context=parse_text(row, "context"), query=parse_text(row, "input"))
     if not query:
         raise RowError("the prompt has no query: nothing follows its last blank line")
-    return LongBenchCase(name, 0, context, query, parse_texts(row, "answers"))
+    return LongBenchCase(name, 0, query, parse_texts(row, "answers"), read_context=lambda: context)

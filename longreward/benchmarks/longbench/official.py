@@ -63,7 +63,6 @@ class OfficialCase(LongBenchRecord):
     """One record of one set."""
 
     template: str
-    context: str
     query: str  # empty in sets whose template has the question
     answers: tuple[str, ...]  # references; the best match counts
     labels: tuple[str, ...] | None  # all classes of a classification set
@@ -223,4 +222,5 @@ def _parse_case(row: Row, *, name: SetName, template: str) -> OfficialCase:
     if not isinstance(length, int) or isinstance(length, bool):
         raise RowError(f"length is {length!r}, expected a whole number")
     context, query = parse_text(row, "context"), parse_text(row, "input")
-    return OfficialCase(name, 0, template, context, query, parse_texts(row, "answers"), labels, length)
+    answers = parse_texts(row, "answers")
+    return OfficialCase(name, 0, template, query, answers, labels, length, read_context=lambda: context)
