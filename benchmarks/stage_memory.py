@@ -3,12 +3,14 @@
     python benchmarks/stage_memory.py [--stages pair evaluate benchmark] [--prompts 200 2000]
 
 Runs each stage in a new project, in a process of its own, with documents of 20,000 characters. `pair` reads five
-scored responses to each prompt with five statements and their evidence. `evaluate` has one answer of each model at
-temperature 1 and a greedy one, `benchmark` is factscore with the held-out prompts. A judge in the same process replies
-at once, and the tiny model's answers are random words instead of its own, so that generation takes no time. Prints the
-memory after the imports, the peak and the time.
+scored responses (`--responses`) to each prompt with five statements and their evidence. `evaluate` has one answer of
+each model at temperature 1 and a greedy one. `benchmark` is factscore, and infinitebench with documents of five times
+the length; both have one case per prompt. A judge in the same process replies at once, and the tiny model's answers are
+random words instead of its own, so that generation takes no time. Prints the memory after the imports, the peak and the
+time.
 """
 
+import json
 import os
 import random
 import shutil
@@ -26,14 +28,18 @@ from common import argument_parser, peak_rss_mb
 from judge_client_memory import SENTENCE, InstantModel
 
 ROOT = Path(__file__).resolve().parents[1]
-RESPONSES = 5
 ANSWER_TOKENS = 60
 CHILD = "LONGREWARD_BENCHMARK_STAGE"
 SETTINGS: dict[str, dict[str, Any]] = {
     "sample": {"over_window": "keep_ends"},
     "score": {"evidence_chunk_tokens": 128, "extraction_chunk_tokens": 4096},
     "evaluate": {"temperatures": [1.0, 0.0], "samples": 1},
-    "benchmark": {"run": ["factscore"], "facts": "data/prepared/heldout.jsonl"},
+    "benchmark": {
+        "run": ["factscore", "infinitebench"],
+        "facts": "data/facts.jsonl",
+        "files": "data/benchmarks",
+        "infinitebench": {"tasks": ["longbook_qa_eng"]},
+    },
 }
 
 
@@ -46,12 +52,14 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", default=["pair", "evaluate", "benchmark"])
     parser.add_argument("--prompts", nargs="+", type=int, default=[200, 2000])
     parser.add_argument("--characters", type=int, default=20_000, help="length of a document")
+    parser.add_argument("--responses", type=int, default=5, help="responses to each prompt, of `pair`")
     options = parser.parse_args()
     failed = 0
     for stage in options.stages:
         for prompts in options.prompts:
             with tempfile.TemporaryDirectory() as folder:
-                project = create_project(Path(folder) / "project", prompts, options.characters, scored=stage == "pair")
+                project = Path(folder) / "project"
+                create_project(project, stage, prompts, options.characters, options.responses)
                 print(f"{stage:10} {prompts:>7,} prompts  ", end="", flush=True)
                 command = [sys.executable, __file__]
                 child = subprocess.run(command, cwd=project, env={**os.environ, CHILD: stage}, stderr=subprocess.PIPE)
@@ -61,15 +69,15 @@ def main() -> int:
     return failed
 
 
-def create_project(folder: Path, prompts: int, characters: int, *, scored: bool) -> Path:
-    """Create a project with the inputs of the three stages."""
+def create_project(folder: Path, stage: str, prompts: int, characters: int, responses: int) -> None:
+    """Create a project with the inputs of a stage."""
     from longreward.data.formats import write_examples
 
     init = [sys.executable, "-m", "longreward.flows.cli.main", "init", str(folder)]
     subprocess.run(init, check=True, stdout=subprocess.DEVNULL)
     params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     for section, settings in SETTINGS.items():
-        params[section] |= settings
+        params.setdefault(section, {}).update(settings)
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     for role in ("sft", "dpo"):
         shutil.copytree(ROOT / "models/tiny-base", folder / "models" / role)
@@ -80,28 +88,46 @@ def create_project(folder: Path, prompts: int, characters: int, *, scored: bool)
     for name in ("sampled/sampled_responses", "scored/scored_responses", "scored/unscored_responses"):
         (folder / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "data" / f"{name}.jsonl").touch()
-    if scored:
-        write_scored_responses(folder / "data/scored/scored_responses.jsonl", prompts, characters)
-    return folder
+    if stage == "pair":
+        scored_file = folder / "data/scored/scored_responses.jsonl"
+        write_scored_responses(scored_file, prompts, characters, responses)
+    if stage == "benchmark":
+        # Not the documents of the training data: an overlap takes memory.
+        write_examples(folder / "data/facts.jsonl", make_examples(prompts, characters, first=prompts))
+        write_infinitebench(folder / "data/benchmarks/infinitebench", prompts, 5 * characters)
 
 
-def make_examples(prompts: int, characters: int) -> Iterator[Any]:
+def make_examples(prompts: int, characters: int, *, first: int = 0) -> Iterator[Any]:
     from longreward.records import Example
 
-    for number in range(prompts):
-        lines = (SENTENCE.format(line + number) for line in range(characters // 78 + 1))
+    for number in range(first, first + prompts):
+        lines = (SENTENCE.format(number * 10**6 + line) for line in range(characters // 78 + 1))
         query = f"Who built mill {number}?"
         yield Example(id=str(number), document_id=str(number), context="".join(lines)[:characters], query=query)
 
 
-def write_scored_responses(path: Path, prompts: int, characters: int) -> None:
+def write_infinitebench(folder: Path, cases: int, characters: int) -> None:
+    from longreward.utils.jsonl import write_rows
+
+    rows = (
+        {"id": example.id, "context": example.context, "input": example.query, "answer": ["Ann Lee"], "options": []}
+        for example in make_examples(cases, characters, first=2 * cases)
+    )
+    write_rows(folder / "data/longbook_qa_eng.jsonl", rows)
+    templates = {"longbook_qa_eng": "{context}\n\n{question}"}
+    (folder / "prompt.py").write_text(f"gpt4_templates = {json.dumps(templates)}\n", encoding="utf-8")
+    code = 'def create_prompt(row):\n    prefix = f"{target_number}"\n'
+    (folder / "eval_utils.py").write_text(code, encoding="utf-8")
+
+
+def write_scored_responses(path: Path, prompts: int, characters: int, responses: int) -> None:
     from longreward.data.formats import write_scored
     from longreward.records import DIMENSIONS, Evidence, Response, ScoredResponse, Statement, Verdict
 
     def make_scored() -> Iterator[ScoredResponse]:
         draws = random.Random(0)
         for example in make_examples(prompts, characters):
-            for number in range(RESPONSES):
+            for number in range(responses):
                 starts = range(0, min(5 * 500, characters), 500)
                 evidence = tuple(Evidence(start=s, end=s + 500, text=example.context[s : s + 500]) for s in starts)
                 statements = tuple(

@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from longreward.benchmarks.published_formats import parse_text, read_json_list, read_text
+from longreward.benchmarks.published_formats import IndexedJsonList, parse_text, read_text
 from longreward.benchmarks.types import (
     TOY_DATA,
     Answer,
     Benchmark,
     CaseScore,
     ChatClient,
+    DocumentCase,
     GenerationRequest,
     Message,
     Metric,
@@ -34,6 +35,7 @@ from longreward.benchmarks.types import (
     Verdict,
     ignore_progress,
     lower_limit,
+    scan_cases,
 )
 from longreward.evaluation.statistics import IntervalOptions, Observation, mean
 from longreward.judge.prompts import Parsing
@@ -69,7 +71,7 @@ CONCLUSION_PROMPT = (
 
 
 @dataclass(frozen=True)
-class ChoiceCase:
+class ChoiceCase(DocumentCase):
     """One question with its text and four choices."""
 
     id: str
@@ -79,8 +81,7 @@ class ChoiceCase:
     question: str
     choices: tuple[str, ...]
     answer: str  # the letter
-    context: str
-    row: Mapping[str, str]  # as published
+    row: Mapping[str, str]  # as published, without the context
 
 
 class LongBenchV2(Benchmark[ChoiceCase]):
@@ -116,7 +117,7 @@ class LongBenchV2(Benchmark[ChoiceCase]):
             max_prompt_tokens: A longer prompt keeps its first and last halves.
             parsing: `published` leaves out cases with an empty answer; `strict` counts them as wrong.
         """
-        self.cases = read_json_list(data, _parse_case)
+        self.cases = [*scan_cases(IndexedJsonList(data, _parse_case))]
         self._cases_by_id = {case.id: case for case in self.cases}
         paths = (reasoning_prompt, conclusion_prompt) if chain_of_thought else (prompt,)
         defaults = (REASONING_PROMPT, CONCLUSION_PROMPT) if chain_of_thought else (PROMPT,)
@@ -215,11 +216,12 @@ def parse_choice(text: str) -> str | None:
     return None
 
 
-def _parse_case(row: Any, index: int) -> ChoiceCase:
+def _parse_case(row: Any) -> ChoiceCase:
     texts = {key: parse_text(row, key) for key in FIELDS}
     for key, allowed in (("difficulty", DIFFICULTIES), ("length", LENGTHS), ("answer", CHOICES)):
         if texts[key] not in [*allowed]:
             raise RowError(f"{key} is {texts[key]!r}, expected one of {', '.join(allowed)}")
+    context = texts.pop("context")
     return ChoiceCase(
         texts["_id"],
         category=texts["domain"],
@@ -228,6 +230,6 @@ def _parse_case(row: Any, index: int) -> ChoiceCase:
         question=texts["question"],
         choices=tuple(texts[f"choice_{letter}"] for letter in CHOICES),
         answer=texts["answer"],
-        context=texts["context"],
         row=texts,
+        read_context=lambda: context,
     )

@@ -4,6 +4,7 @@ A prediction answers the case with its id, else the case at its position in its 
 lm-eval's logs), else the only case with its prompt. Cases without a prediction are left out of all metrics.
 """
 
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,10 +43,9 @@ def match_predictions(benchmark: Benchmark[Any], predictions: Sequence[Predictio
     Raises DataError if no prediction matches, or if the document of one is not that of the case at its position.
     """
     cases: dict[str, Case] = {case.id: case for case in benchmark.cases}
-    texts = {case_id: benchmark.case_text(case) for case_id, case in cases.items()}
-    cases_by_text: dict[str, list[str]] = {}
-    for own_id, text in texts.items():
-        cases_by_text.setdefault(text.strip(), []).append(own_id)
+    cases_by_text: dict[bytes, list[str]] = {}  # the texts themselves may exceed the memory
+    for own_id, case in cases.items():
+        cases_by_text.setdefault(_text_hash(benchmark.case_text(case)), []).append(own_id)
     sets = {case.category for case in cases.values()}
 
     def find_case(prediction: Prediction) -> str | None:
@@ -53,11 +53,11 @@ def match_predictions(benchmark: Benchmark[Any], predictions: Sequence[Predictio
             dataset, number = prediction.position
             case_id = f"{_set_name(dataset, sets)}/{number + 1}"
             if case_id in cases:
-                _check_context(prediction, case_id, texts[case_id])
+                _check_context(prediction, case_id, benchmark.case_text(cases[case_id]))
                 return case_id
         if prediction.id in cases:
             return prediction.id
-        same_text = cases_by_text.get((prediction.prompt or "").strip(), [])
+        same_text = cases_by_text.get(_text_hash(prediction.prompt or ""), [])
         return same_text[0] if len(same_text) == 1 else None
 
     matched, answers = MatchedPredictions(), dict[str, Answer]()
@@ -67,7 +67,7 @@ def match_predictions(benchmark: Benchmark[Any], predictions: Sequence[Predictio
         elif case_id in answers:
             matched.repeated += 1
         else:
-            answers[case_id] = text_answer(case_id, prediction.responses[0], texts[case_id])
+            answers[case_id] = text_answer(case_id, prediction.responses[0], benchmark.case_text(cases[case_id]))
     if not answers:
         first = matched.unmatched[0]
         raise DataError(
@@ -99,6 +99,10 @@ def text_answer(case_id: str, text: str, prompt: str) -> Answer:
     """Return an answer of one turn whose token counts are estimates."""
     tokens = (estimate_tokens(text),)
     return Answer(case_id, (text,), tokens, (None,), (estimate_tokens(prompt),), prompt_truncated=False, created=0.0)
+
+
+def _text_hash(text: str) -> bytes:
+    return hashlib.blake2b(text.strip().encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _set_name(dataset: str, sets: Collection[str]) -> str:

@@ -1,18 +1,20 @@
 """Read what the published evaluation codes define: JSON files, prompts inside Python files, ratings in brackets."""
 
 import ast
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 from longreward.errors import DataError
-from longreward.utils.jsonl import RowError, open_atomic, shorten
+from longreward.utils.jsonl import BLOCK_SIZE, RowError, open_atomic, shorten
 
 T = TypeVar("T")
 
 _NUMBER = re.compile(r"\d+\.\d+|\d+")
+_SEPARATORS = b" \t\r\n,"
 _INTEGER = re.compile(r"[0-9]{1,4}")
 
 
@@ -39,6 +41,71 @@ def read_json_list(path: Path, parse: Callable[[Any, int], T]) -> list[T]:
         except RowError as error:
             raise DataError(f"{path}, entry {index + 1}: {error}") from None
     return parsed
+
+
+class IndexedJsonList(Generic[T]):
+    """Random access to the entries of a JSON list by byte offset, so that they need not be in memory."""
+
+    def __init__(self, path: Path, parse: Callable[[Any], T]) -> None:
+        self._path, self._parse = path, parse
+
+    def scan(self) -> Iterator[tuple[int, T]]:
+        """Yield each entry with its offset, in order. Raises DataError, for a bad entry with its number."""
+        try:
+            with self._path.open("rb") as file:
+                offset = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
+                start, offset = _next_byte(file, offset)
+                if start != b"[":
+                    raise ValueError(f"it starts with {start!r}")
+                number = 0
+                while True:
+                    start, offset = _next_byte(file, offset)
+                    if start == b"]":
+                        break
+                    number += 1
+                    row, end = _read_value(file, offset - 1)
+                    yield offset - 1, self._parse(row)
+                    offset = end
+        except RowError as error:
+            raise DataError(f"{self._path}, entry {number}: {error}") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{self._path} cannot be read as a JSON list ({error}); fetch the file again") from error
+        if not number:
+            raise DataError(f"{self._path} must hold a JSON list with one entry per case")
+
+    def __getitem__(self, offset: int) -> T:
+        """Return the entry at an offset that `scan` yielded; raises DataError if the file has changed since."""
+        try:
+            with self._path.open("rb") as file:
+                return self._parse(_read_value(file, offset)[0])
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self._path} was changed while it was read; start again") from error
+
+
+def _next_byte(file: IO[bytes], offset: int) -> tuple[bytes, int]:
+    """Return the first byte that is no separator, and the offset after it; empty at the end of the file."""
+    file.seek(offset)
+    while (byte := file.read(1)) and byte in _SEPARATORS:
+        pass
+    return byte, file.tell()
+
+
+def _read_value(file: IO[bytes], offset: int) -> tuple[Any, int]:
+    """Return the JSON value that starts at an offset, and the offset after it. Raises ValueError."""
+    file.seek(offset)
+    data = b""
+    while True:
+        block = file.read(max(len(data), BLOCK_SIZE))
+        data += block
+        # An incremental decoder leaves out a character that is cut off at the end.
+        text = codecs.getincrementaldecoder("utf-8")().decode(data, final=not block)
+        try:
+            value, end = json.JSONDecoder().raw_decode(text)
+        except json.JSONDecodeError:
+            if not block:
+                raise
+        else:
+            return value, offset + len(text[:end].encode())
 
 
 def parse_text(row: Any, key: str, *, allow_blank: bool = True, default: str | None = None) -> str:

@@ -20,6 +20,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
+from longreward.benchmarks.published_formats import IndexedJsonList
 from longreward.chat_model import ChatRequest
 from longreward.evaluation.statistics import Estimate, IntervalOptions
 from longreward.judge import Judge, ParsedReply
@@ -271,13 +272,13 @@ class DocumentCase:
 D = TypeVar("D", bound=DocumentCase)
 
 
-def scan_cases(file: IndexedJsonl[D]) -> Iterator[D]:
+def scan_cases(file: IndexedJsonl[D] | IndexedJsonList[D]) -> Iterator[D]:
     """Yield the cases of a file, whose texts are read again on access. Raises DataError at the first bad row."""
     for offset, case in file.scan():
         yield replace(case, read_context=partial(_read_context, file, offset))
 
 
-def _read_context(file: IndexedJsonl[D], offset: int) -> str:
+def _read_context(file: IndexedJsonl[D] | IndexedJsonList[D], offset: int) -> str:
     return file[offset].context
 
 

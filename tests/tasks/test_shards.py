@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from prefect import flow
+from pydantic import TypeAdapter
 
 from longreward.errors import ConfigError, JudgeUnavailable
 from longreward.records import Evidence
-from longreward.tasks.shards import OnProgress, run_in_shards
+from longreward.tasks.shards import OnProgress, ShardRecords, run_in_shards
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -119,6 +120,15 @@ async def test_progress_counts_finished_and_running_shards(tmp_path: Path, monke
 
     await counting()
     assert updates == [(0, 5), (1, 5), (2, 5), (3, 5), (4, 5), (5, 5), (5, 5)]
+
+
+def test_records_read_by_position(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.jsonl" for name in ("two", "none", "one")]
+    for file, lines in zip(files, ('"é"\n"b"\n', "", '"c"\n'), strict=True):
+        file.write_text(lines, encoding="utf-8")
+    records = ShardRecords(files, TypeAdapter(str))
+    assert (len(records), [*records], records[1], records[-1]) == (3, ["é", "b", "c"], "b", "c")
+    assert [*records[1:]] == ["b", "c"]
 
 
 async def test_no_items(tmp_path: Path) -> None:

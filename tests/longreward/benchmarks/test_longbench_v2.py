@@ -11,6 +11,7 @@ from longreward.benchmarks.longbench_v2 import LongBenchV2, parse_choice
 from longreward.benchmarks.suite import open_benchmark
 from longreward.errors import DataError
 from longreward.params import read_params
+from longreward.utils.jsonl import BLOCK_SIZE
 
 
 def make_row(**changed: str) -> dict[str, str]:
@@ -107,3 +108,20 @@ def test_configured_files_and_bad_rows(tmp_path: Path) -> None:
     (folder / "data.json").write_text(json.dumps([make_row(), make_row(difficulty="Easy")]))
     with pytest.raises(DataError, match=r"data\.json, entry 2: difficulty is 'Easy', expected one of easy, hard"):
         open_benchmark("longbench_v2", params.benchmark)
+
+
+def test_texts_read_from_file_on_access(tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    texts = ["é" * BLOCK_SIZE, "short", "鹭" * BLOCK_SIZE]  # blocks end within characters
+    content = "\ufeff" + json.dumps([make_row(context=text) for text in texts], indent=1, ensure_ascii=False)
+    data.write_text(content, encoding="utf-8")
+    cases = LongBenchV2(data=data).cases
+    assert [case.context for case in cases] == texts
+    data.write_text(content[:-100], encoding="utf-8")
+    with pytest.raises(DataError, match=r"data\.json cannot be read as a JSON list .*fetch the file again"):
+        LongBenchV2(data=data)
+    data.write_text("[]")
+    with pytest.raises(DataError, match=r"data\.json was changed while it was read"):
+        _ = cases[1].context
+    with pytest.raises(DataError, match="one entry per case"):
+        LongBenchV2(data=data)
