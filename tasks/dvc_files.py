@@ -6,13 +6,15 @@ A stage's own process uses these functions and never calls DVC, which holds its 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from longreward.config import Config
 from longreward.errors import ConfigError
-from longreward.params import Params
+
+if TYPE_CHECKING:  # `longreward run` names unknown stages before pydantic is imported
+    from longreward.config import Config
+    from longreward.params import Params
 
 RAW = Path("data/raw")
 RAW_ENTRY = Path("data/raw.dvc")
@@ -67,7 +69,7 @@ def check_inputs(stages: Sequence[str]) -> None:
         raise ConfigError(f"{problem}: request all stages that are needed, --stages {names}, or the whole pipeline")
 
 
-def outdated_stages(params: Params, stages: Collection[str]) -> frozenset[str]:
+def outdated_stages(params: "Params", stages: Collection[str]) -> frozenset[str]:
     """Return those of `stages` whose outputs were made with other settings than these, or from such outputs.
 
     `dvc.lock` has the settings of each stage that has run; one without an entry counts as up to date.
@@ -88,7 +90,7 @@ def outdated_stages(params: Params, stages: Collection[str]) -> frozenset[str]:
     return frozenset(outdated)
 
 
-def _are_settings(section: Config, recorded: Any) -> bool:
+def _are_settings(section: "Config", recorded: Any) -> bool:
     """Whether the recorded values of a section, which may leave out defaults, are these settings."""
     try:
         return section == type(section).parse(recorded or {}, source="dvc.lock")
