@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class FinalState:
-    """How the flow of this process ended, recorded before Prefect is told: Prefect may fail to record it."""
+    """How the flow of this process ended, recorded before it is sent to Prefect, which may fail to record it."""
 
     def __init__(self) -> None:
         self.state: State[Any] | None = None

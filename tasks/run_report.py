@@ -173,7 +173,7 @@ def print_summary(
     table: Path = EVALUATION_TABLE,
     width: int | None = None,
 ) -> None:
-    """Print the evaluation (if `evaluate` was among the stages), the times, and the commands to look closer.
+    """Print the evaluation (if `evaluate` was among the stages), the times, and the commands for further inspection.
 
     `view` is the command for the evidence page; None: there is no page. With `comparable`, the comparison with the
     run before is among the commands.

@@ -160,7 +160,7 @@ async def _run_under_parent(stage_flow: Flow[[], Any]) -> State[Any]:
 
 
 async def _conclude(state: State[Any]) -> State[Any]:
-    """Report to the pipeline how the stage ended, before Prefect's server is told."""
+    """Report to the pipeline how the stage ended, before it is sent to Prefect's server."""
     write_stage_exit(StageExit("Completed" if state.is_completed() else str(state.name), state.message or ""))
     return await final_state.record(state)
 

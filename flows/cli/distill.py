@@ -19,7 +19,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="train a reward model on the judge's scores, and test it on held-out documents",
         description="Trains a sequence classifier with one output on pairs of scored responses (TRL's RewardTrainer) "
         "and reports its agreement with the scores of held-out documents next to that of the length. The result is a "
-        "folder of transformers for pair.srm.model, best_of_n, online training and `longreward reward-bench`. "
+        "model folder for pair.srm.model, best_of_n, online training and `longreward reward-bench`. "
         "If it is stopped, the same command continues from the last checkpoint.",
         epilog="example: longreward distill -S distill.base_model=org/model -S 'distill.lora={r: 16}'",
     )

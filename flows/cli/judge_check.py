@@ -12,8 +12,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "judge-check",
         help="check the judge's consistency, ranking of known answers and resistance to prompt injection",
         description="Checks the judge of params.yaml on built-in questions: repeated requests, right answers against "
-        "damaged ones, and prompt injections. A judge that was checked before is answered from the ledger. Exits with "
-        "1 if a result is below a threshold of judge.check.*; judge.check.gate runs this check before the score stage.",
+        "damaged ones, and prompt injections. Replies are in the ledger, so that a repeated check sends no request. "
+        "Exits with 1 if a result is below a threshold of judge.check.*; judge.check.gate runs this check before the "
+        "score stage.",
         epilog="example: longreward judge-check -S judge.kind=openai -S judge.model=gpt-4o-2024-05-13 --quick",
     )
     add_settings_arguments(command, default="params.yaml, if it exists")

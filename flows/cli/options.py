@@ -30,7 +30,12 @@ def add_actions(command: argparse.ArgumentParser) -> "argparse._SubParsersAction
 def add_override_argument(command: argparse.ArgumentParser) -> None:
     """Add `-S section.key=value`."""
     command.add_argument(
-        "-S", dest="overrides", action="append", default=[], metavar="section.key=value", help="override a setting"
+        "-S",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="section.key=value",
+        help="override a setting; repeatable",
     )
 
 

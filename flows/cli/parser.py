@@ -36,19 +36,19 @@ class CommandParser(argparse.ArgumentParser):
         """Reject unknown options here, where the command that they were given to is known."""
         parsed, extra = super().parse_known_args(args, namespace)
         if extra:
-            word = extra[0].partition("=")[0]
+            argument = extra[0].partition("=")[0]
             options = [name for name in self._option_string_actions if name.startswith("--")]
-            nearest = difflib.get_close_matches(word, options, n=1)
-            kind = "option" if word.startswith("-") else "argument"
-            self.error(unknown_name(kind, word) + (f"; did you mean {nearest[0]}?" if nearest else ""))
+            nearest = difflib.get_close_matches(argument, options, n=1)
+            noun = "option" if argument.startswith("-") else "argument"
+            self.error(unknown_name(noun, argument) + (f"; did you mean {nearest[0]}?" if nearest else ""))
         return parsed, extra
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
         is_command = isinstance(action, argparse._SubParsersAction)
-        kind = "command" if is_command else f"{'/'.join(action.option_strings) or action.dest} value"
-        self.error(unknown_name(kind, str(value), map(str, action.choices)))
+        noun = "command" if is_command else f"{'/'.join(action.option_strings) or action.dest} value"
+        self.error(unknown_name(noun, str(value), map(str, action.choices)))
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -86,7 +86,7 @@ class VersionAction(argparse.Action):
         sys.exit(0)
 
 
-def unknown_name(kind: str, word: str, names: Iterable[str] = ()) -> str:
+def unknown_name(noun: str, name: str, names: Iterable[str] = ()) -> str:
     """Return the error message for a name that does not exist: the nearest one, and all if they are few.
 
     >>> unknown_name("stage", "scor", ["sample", "score"])
@@ -95,9 +95,9 @@ def unknown_name(kind: str, word: str, names: Iterable[str] = ()) -> str:
     "unknown stage 'xyz'; the stages are sample, score"
     """
     names = list(names)
-    message = f"unknown {kind} {word!r}"
-    nearest = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    all_names = f"he {kind}s are {', '.join(names)}" if 0 < len(names) <= LISTED_NAMES else ""
+    message = f"unknown {noun} {name!r}"
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    all_names = f"he {noun}s are {', '.join(names)}" if 0 < len(names) <= LISTED_NAMES else ""
     if nearest:
         return f"{message}; did you mean {nearest[0]}?" + (f" T{all_names}" if all_names else "")
     return f"{message}; t{all_names}" if all_names else message

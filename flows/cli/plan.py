@@ -17,7 +17,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "plan",
         help="estimate the judge's requests, tokens, cost and time before the first request",
         description="Counts the requests that `score` and `evaluate` still need, from the existing data and the "
-        "replies in the ledger. Data that the stages before will make anew with these settings, and other unknown "
+        "replies in the ledger. Prompts and responses that other stages will replace, and other unknown "
         "numbers, are estimated. No request is sent.",
         epilog="example: longreward plan -S 'prices.models={gpt-4o: {prompt: 2.5, completion: 10}}' "
         "-S judge.kind=openai -S judge.model=gpt-4o",

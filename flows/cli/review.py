@@ -106,7 +106,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     report = actions.add_parser(
         "report",
         help="print the judge's agreement with the labels",
-        description="Prints Cohen's kappa (plain and quadratic-weighted) and pairwise accuracy with 95 %% intervals, "
+        description="Prints Cohen's kappa (plain and quadratic-weighted) and pairwise accuracy with 95 % intervals, "
         "for the judge and for a rater that only sees lengths; between reviewers where there are several.",
     )
     _add_folder(report)

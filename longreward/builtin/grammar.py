@@ -13,7 +13,7 @@ from typing import Literal
 
 from longreward.builtin import word_lists
 
-ValueKind = Literal["place", "year", "figure", "person", "object", "title", "field", "phrase"]
+ValueType = Literal["place", "year", "figure", "person", "object", "title", "field", "phrase"]
 Theme = Literal["youth", "work", "numbers", "later"]
 
 
@@ -22,7 +22,7 @@ class Relation:
     """A kind of fact. `verb` is the one word of the cue that no other relation has; `unit` follows the value."""
 
     name: str
-    kind: ValueKind
+    kind: ValueType
     theme: Theme
     cue: str
     verb: str
@@ -191,7 +191,7 @@ MEMBERS = (
     "Its pages return again and again to {names}.",
 )
 
-VALUES: dict[ValueKind, tuple[tuple[str, ...], ...]] = {
+VALUES: dict[ValueType, tuple[tuple[str, ...], ...]] = {
     "place": (word_lists.PLACES,),
     "year": (word_lists.YEARS,),
     "figure": (word_lists.FIGURES,),

@@ -134,7 +134,7 @@ class _Sentence:
             return False
         return (
             any((figure.kind, figure.value) not in query for figure in self._figures)
-            or any(("name", word) not in query for run in self._names for word in run)
+            or any(("name", part) not in query for name in self._names for part in name)
             or any(map(self.positions, self._row.facts))
             or any(self.positions(fact) for fact in self._row.document_facts if fact.value not in self._row.query)
         )
@@ -143,7 +143,7 @@ class _Sentence:
     def is_unsupported(self) -> bool:
         return (
             any((figure.kind, figure.value) not in self._row.figures for figure in self._figures)
-            or any(word not in self._row.words for run in self._names for word in run)
+            or any(part not in self._row.words for name in self._names for part in name)
             or self._mixes_names()
             or any(self._has_wrong_value(fact) for fact in self._row.document_facts)
             or any(self._is_swapped(fact) or self._is_hedged(fact) for fact in self._row.facts)
@@ -316,9 +316,9 @@ class _Sentence:
         # A short form such as "flood" also stands for "flooded" and "floods".
         if matches := [match.start() for match in re.finditer(rf"\b{pattern}(?:s|es|ed|ing)?\b", self._lower)]:
             return matches
-        content = [word for word in words if word not in _FUNCTION_WORDS]
-        starts = [re.search(rf"\b{re.escape(_stem(word))}", self._lower) for word in content]
-        if len(content) > 1 and kind == "phrase" and all(starts):
+        content_words = [word for word in words if word not in _FUNCTION_WORDS]
+        starts = [re.search(rf"\b{re.escape(_stem(content_word))}", self._lower) for content_word in content_words]
+        if len(content_words) > 1 and kind == "phrase" and all(starts):
             return [min(match.start() for match in starts if match)]
         return []
 
@@ -329,7 +329,7 @@ class _Sentence:
         for match in re.finditer(rf"\b{re.escape(name)}\b", self._lower):
             before = words_of(self._lower[: match.start()])[-1:]
             after = words_of(self._lower[match.end() :])[:1]
-            names = [*(word for word in before if word in first), name, *(word for word in after if word in last)]
+            names = [*first.intersection(before), name, *last.intersection(after)]
             if len(names) == 1 or " ".join(names) in full:
                 starts.append(self._lower.rfind(names[0], 0, match.end()))
         return starts

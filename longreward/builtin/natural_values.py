@@ -91,10 +91,10 @@ class ValueSampler:
 
     def sample(self, specification: str) -> Value:
         """Return a new value. Raises ValueError for an unknown specification or an exhausted pool."""
-        kind, _, argument = specification.partition(" ")
-        match kind:
+        value_type, _, argument = specification.partition(" ")
+        match value_type:
             case "person" | "woman" | "man":
-                return self._person(kind)
+                return self._person(value_type)
             case "town":
                 return _phrase(self._choose(self._filter_pool(TOWNS)), kind="town")
             case "pool":
@@ -110,8 +110,8 @@ class ValueSampler:
             case "number" | "year" | "money":
                 first, last, step = _parse_range(argument)
                 figure = int(self._choose(self._filter_texts([str(n) for n in range(first, last + 1, step)])))
-                return figure_value(figure, kind)
-        raise ValueError(f"unknown kind of value: {specification!r}")
+                return figure_value(figure, value_type)
+        raise ValueError(f"unknown type of value: {specification!r}")
 
     def _filter_pool(self, pool: Sequence[str]) -> list[str]:
         return list(pool[0 if self._split == "train" else 1 :: 2])
@@ -127,8 +127,8 @@ class ValueSampler:
         self._used.add(text)
         return text
 
-    def _person(self, kind: str) -> Value:
-        is_woman = kind == "woman" or (kind == "person" and self._rng.random() < 0.5)
+    def _person(self, person_type: str) -> Value:
+        is_woman = person_type == "woman" or (person_type == "person" and self._rng.random() < 0.5)
         first = self._choose(self._filter_pool(WOMEN if is_woman else MEN))
         last = self._choose(self._filter_pool(SURNAMES))
         pronouns = ("she", "her", "her", "Ms") if is_woman else ("he", "him", "his", "Mr")
@@ -136,10 +136,10 @@ class ValueSampler:
         return Value("person", f"{first} {last}", (last, first), attributes)
 
 
-def figure_value(figure: int, kind: str = "number") -> Value:
+def figure_value(figure: int, figure_type: str = "number") -> Value:
     """Return a number, a year or a sum in pounds."""
-    text = str(figure) if kind == "year" else f"{figure:,}"
-    return Value("number", f"£{text}" if kind == "money" else text, attributes={"plain": text})
+    text = str(figure) if figure_type == "year" else f"{figure:,}"
+    return Value("number", f"£{text}" if figure_type == "money" else text, attributes={"plain": text})
 
 
 def _phrase(entry: str, kind: Kind = "phrase") -> Value:

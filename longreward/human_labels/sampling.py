@@ -80,7 +80,7 @@ class Stratum:
 def sample_items(
     scored: Path, examples: Path, *, count: int, seed: int, kinds: Sequence[Kind] = KINDS
 ) -> list[ReviewItem]:
-    """Return about `count` items, divided equally between the kinds, in an order that says nothing about the judge.
+    """Return about `count` items, divided equally between the kinds, in an order that does not depend on the judge.
 
     Args:
         scored: `scored_responses.jsonl` of the score stage.
@@ -207,7 +207,7 @@ def _preference_candidates(prompt: Sequence[ScoredResponse], seed: int) -> Itera
         for aspect in ASPECTS:
             first, second = sorted(pair, key=lambda scored: scored.response.id)
             order = _hash(seed, "preference", aspect, first.response.id, second.response.id)
-            # A and B are exchanged at random, so that their order says nothing about the judge.
+            # A and B are exchanged at random, so that their order does not depend on the judge.
             a, b = (first, second) if int(order[-1], 16) % 2 else (second, first)
             scores = [aspect_score(scored, aspect) for scored in (a, b)]
             if scores[0] is None or scores[1] is None:

@@ -248,11 +248,11 @@ def extract_entries(extraction: Extraction | None, spans: DocumentSpans) -> tupl
     )
 
 
-def group_by_example(scored: Iterable[ScoredResponse], wanted: Mapping[str, Any]) -> dict[str, list[ScoredResponse]]:
-    """Return the scored responses to the wanted examples, by example."""
+def group_by_example(scored: Iterable[ScoredResponse], examples: Mapping[str, Any]) -> dict[str, list[ScoredResponse]]:
+    """Return the scored responses to these examples, by example."""
     groups: dict[str, list[ScoredResponse]] = {}
     for response in scored:
-        if response.response.example_id in wanted:
+        if response.response.example_id in examples:
             groups.setdefault(response.response.example_id, []).append(response)
     return groups
 

@@ -59,7 +59,7 @@ class CheckConfig(Config):
     preference, score), and for each dimension with at least `min_labels` labels."""
 
     min_labels: int = Field(20, ge=2)
-    """Labels of each kind below which the judge fails, as kappa would say nothing."""
+    """Labels of each kind below which the judge fails, as kappa would be too uncertain."""
 
     @model_validator(mode="before")
     @classmethod

@@ -39,10 +39,10 @@ async def probe(config: JudgeConfig, *, timeout_s: float = 60.0) -> list[ProbeRe
 
 async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
     if config.kind == "offline":
-        return ProbeResult(True, "the built-in offline stand-in: needs no server, and understands nothing")
+        return ProbeResult(True, "the built-in offline judge: needs no server, and compares words alone")
     name = config.display_name
     if config.mode == "batch_files":
-        return ProbeResult(True, "its questions go into files for another program: no server")
+        return ProbeResult(True, "its requests are written to files for another program: no server")
     started = time.monotonic()
     try:
         judge = open_model(config.model_copy(update={"timeout_s": min(config.timeout_s, timeout_s)}))
@@ -62,8 +62,8 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
         message = f"{server}: answered, {tokens} tokens in {seconds:.1f} s"
         ok = VERDICT.search(strip_reasoning(reply)) is not None
         if not ok:
-            cut = ", cut off while it was thinking" if reply.finish_reason == "length" else ""
-            message += f", without the verdict that was asked for{cut}"
+            cut = ", truncated while it was reasoning" if reply.finish_reason == "length" else ""
+            message += f", without the requested verdict{cut}"
         if config.uses_schemas is not False:
             message += f"; JSON schemas (judge.reply_format): {await _schema_support(judge, config)}"
         advice = await judge.advice() if isinstance(judge, HttpJudge) else []
@@ -71,7 +71,7 @@ async def _probe(config: JudgeConfig, timeout_s: float) -> ProbeResult:
         if config.thinking_tokens == 0 and (has_reasoning(reply) or reply.finish_reason == "length"):
             advice.insert(
                 0,
-                "it thinks before it answers: give it room with judge.thinking_tokens (4096, say), or switch that off "
+                "it reasons before it replies: set judge.thinking_tokens (for example 4096), or switch reasoning off "
                 "in judge.extra_body",
             )
         return ProbeResult(ok, message, tuple(advice))

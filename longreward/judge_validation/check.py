@@ -145,7 +145,7 @@ def _ranks(scores: Scores, pairs: Sequence[QueryPair]) -> Iterator[Rank]:
             if gold is not None and damaged is not None:
                 wins.append((pair.case, 1.0 if gold > damaged else 0.5 if gold == damaged else 0.0))
         estimate = mean(wins, IntervalOptions(), bounds=(0.0, 1.0))
-        # One question says nothing about the spread between questions.
+        # One question gives no variance between questions.
         has_interval = estimate is not None and estimate.documents > 1
         yield Rank(
             kind=kind,

@@ -58,7 +58,7 @@ async def plan_project(
         root: the project folder.
         stages: the stages to plan.
         outdated: stages of the pipeline whose outputs were made with other settings. Prompts and responses that
-            `prepare` and `sample` will make anew are estimated as if those stages had not run.
+            `prepare` and `sample` will replace are estimated as if those stages had not run.
         sample: number of prompts per stage to count; the plan is scaled up. None: all.
         response_tokens: assumed length of responses that are not sampled yet; None: the mean of those sampled so far,
             else half of `sample.max_new_tokens`.

@@ -123,7 +123,7 @@ class ProgressEstimate:
     def update(self, done: int, total: int | None) -> None:
         """Record that `done` of `total` items are done."""
         if self._first is None:
-            # A resumed stage starts with items of an earlier process, which say nothing about the speed of this one.
+            # A resumed stage starts with items of an earlier process, which do not show the speed of this one.
             self._first = self._clock(), done
         self.done, self.total = done, total
 

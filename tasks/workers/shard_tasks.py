@@ -109,9 +109,9 @@ def versions() -> dict[str, str]:
 def version_differences(installed: Mapping[str, str], expected: Mapping[str, str]) -> str:
     """Describe the differences; "" if there is none."""
     return "; ".join(
-        f"{name} ({installed.get(name)}, the stage has {wanted})"
-        for name, wanted in expected.items()
-        if installed.get(name) != wanted
+        f"{name} ({installed.get(name)}, the stage has {version})"
+        for name, version in expected.items()
+        if installed.get(name) != version
     )
 
 

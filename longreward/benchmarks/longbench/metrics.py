@@ -96,8 +96,8 @@ def rouge_l(answer: str, reference: str) -> float:
     if not answer_sentences or not reference_sentences:
         return 0.0
     common = set().union(*(_common_words(r, a) for r in reference_sentences for a in answer_sentences))
-    recall = len(common) / len({word for sentence in reference_sentences for word in sentence})
-    precision = len(common) / len({word for sentence in answer_sentences for word in sentence})
+    recall = len(common) / len(set().union(*reference_sentences))
+    precision = len(common) / len(set().union(*answer_sentences))
     return 2 * precision * recall / (precision + recall + 1e-8)
 
 
@@ -159,7 +159,7 @@ def _english_words(text: str) -> list[str]:
 
 def _chinese_words(text: str) -> list[str]:
     split = _jieba() or list
-    return [word for word in map(_without_punctuation, split(text)) if word]
+    return list(filter(None, map(_without_punctuation, split(text))))
 
 
 def _without_punctuation(text: str) -> str:
@@ -174,10 +174,11 @@ def _sentences(text: str) -> list[list[str]]:
 def _common_words(reference: Sequence[str], answer: Sequence[str]) -> set[str]:
     """Return the words of one longest common subsequence; of several, the one that the package selects."""
     lengths = [[0] * (len(answer) + 1)]
-    for word in reference:
+    for reference_word in reference:
         previous, row = lengths[-1], [0]
-        for column, other in enumerate(answer):
-            row.append(previous[column] + 1 if word == other else max(previous[column + 1], row[column]))
+        for column, answer_word in enumerate(answer):
+            matches = reference_word == answer_word
+            row.append(previous[column] + 1 if matches else max(previous[column + 1], row[column]))
         lengths.append(row)
     words: set[str] = set()
     i, j = len(reference), len(answer)

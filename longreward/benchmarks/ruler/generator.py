@@ -99,8 +99,8 @@ class CaseGenerator:
                 return self._qa(rng, case, size)
 
     def _niah(self, rng: random.Random, niah: Niah, size: int) -> Sample:
-        def generate_text(kind: NeedleType) -> str:
-            match kind:
+        def generate_text(needle_type: NeedleType) -> str:
+            match needle_type:
                 case "numbers":
                     return str(rng.randint(1_000_000, 9_999_999))
                 case "words":
@@ -126,10 +126,11 @@ class CaseGenerator:
             _insert(sentences, rng.sample(range(size), len(needles)), needles)
             context = "\n".join(sentences)
         references = [value for query in queries for value in values[query]]
-        template, kind = self.texts.templates["niah"], str(niah.value)
+        template, value_type = self.texts.templates["niah"], str(niah.value)
         if len(references) == 1:
-            template, kind = Template(_singular(template.prompt), _singular(template.answer_prefix)), kind[:-1]
-        return _fill(template, references, context=context, query=_enumerate(queries), type_needle_v=kind)
+            template = Template(_singular(template.prompt), _singular(template.answer_prefix))
+            value_type = value_type[:-1]
+        return _fill(template, references, context=context, query=_enumerate(queries), type_needle_v=value_type)
 
     def _hide_in_essays(self, rng: random.Random, needles: Sequence[str], size: int) -> str:
         """Return `size` words of the essays, repeated if necessary, with the needles between sentences."""
@@ -170,11 +171,13 @@ class CaseGenerator:
     def _word_list(self, rng: random.Random, size: int, common_repeats: int, uncommon_repeats: int) -> Sample:
         """Return a question about a list of `size` distinct words, of which ten are repeated more often."""
         common = rng.sample(self.texts.words, COMMON_WORDS)
-        words = self.texts.words if size <= len(self.texts.words) else self.texts.more_words
-        if size > len(words):
-            raise DataError(f"benchmark.ruler: a list of {size:,} distinct words needs more than {len(words):,} words")
-        others = [word for word in rng.sample(words, size) if word not in common][: size - COMMON_WORDS]
-        listed = common * common_repeats + others * uncommon_repeats
+        vocabulary = self.texts.words if size <= len(self.texts.words) else self.texts.more_words
+        if size > len(vocabulary):
+            raise DataError(
+                f"benchmark.ruler: a list of {size:,} distinct words needs more than {len(vocabulary):,} words"
+            )
+        uncommon = [word for word in rng.sample(vocabulary, size) if word not in common][: size - COMMON_WORDS]
+        listed = common * common_repeats + uncommon * uncommon_repeats
         rng.shuffle(listed)
         return _fill(self.texts.templates["common_words_extraction"], common, context=_number(listed), query="")
 
@@ -187,10 +190,10 @@ class CaseGenerator:
         while len(vocabulary) < size_of_vocabulary:
             vocabulary["".join(rng.choices(string.ascii_lowercase, k=FWE_WORD_LENGTH))] = None
         ranked = ["...", *vocabulary][:size_of_vocabulary]
-        words = [word for rank, word in enumerate(ranked, start=1) for _ in range(int(size / rank**2 / ZETA_2))]
-        rng.shuffle(words)
+        occurrences = [word for rank, word in enumerate(ranked, start=1) for _ in range(int(size / rank**2 / ZETA_2))]
+        rng.shuffle(occurrences)
         template, references = self.texts.templates["freq_words_extraction"], ranked[1 : FWE_TOP + 1]
-        return _fill(template, references, context=" ".join(words), query="")
+        return _fill(template, references, context=" ".join(occurrences), query="")
 
     def _qa(self, rng: random.Random, case: RulerCase, size: int) -> Sample:
         question, documents = self._question(case), self.texts.qa[case.task].documents
@@ -199,10 +202,10 @@ class CaseGenerator:
             related = rng.sample(related, size - len(question.gold))
         document_numbers = [*question.gold, *related]
         excluded = {*document_numbers}
-        others = [number for number in range(len(documents)) if number not in excluded]
-        while len(others) < size - len(document_numbers):  # documents are repeated if there are too few
-            others += range(len(documents))
-        document_numbers += rng.sample(others, size - len(document_numbers))
+        unrelated = [number for number in range(len(documents)) if number not in excluded]
+        while len(unrelated) < size - len(document_numbers):  # documents are repeated if there are too few
+            unrelated += range(len(documents))
+        document_numbers += rng.sample(unrelated, size - len(document_numbers))
         rng.shuffle(document_numbers)
         context = "\n\n".join(f"Document {n}:\n{documents[index]}" for n, index in enumerate(document_numbers, start=1))
         return _fill(self.texts.templates["qa"], question.references, context=context, query=question.query)

@@ -1,1 +1,1 @@
-"""The offline judge: a deterministic stand-in for a language model that compares words, numbers and names."""
+"""The offline judge: a deterministic, rule-based judge that compares words, numbers and names."""

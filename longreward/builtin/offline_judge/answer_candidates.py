@@ -15,12 +15,12 @@ from functools import lru_cache
 
 from longreward.builtin.offline_judge.lexical import META, Sentence, has_term, is_similar
 from longreward.builtin.offline_judge.overlap import has_name, has_short_name, support_level
-from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion, polar_claim
+from longreward.builtin.offline_judge.sub_questions import VALUE_TYPES, SubQuestion, polar_claim
 
 Evidence = tuple[Sentence, ...]
 BASE_WEIGHT = 0.05  # of a candidate without any word of the question near it
 NEIGHBOUR, SIMILAR = 0.4, 0.8  # weights of a word in an adjacent sentence, and of one with the same beginning
-OTHER_KIND = 0.4  # suitability of a person as a place, and of a place as a person
+OTHER_TYPE = 0.4  # suitability of a person as a place, and of a place as a person
 ABOUT_ANOTHER = 0.4  # factor of a value in a sentence that names others than the question
 SHORT_NAME = 0.6  # suitability of a single name as a person: it may be a thing's
 WRONG_VALUE = 0.3  # subtracted for another value than the evidence's best
@@ -60,14 +60,14 @@ def answer_share(sub_questions: Sequence[SubQuestion], evidence: Evidence, answe
         if (index, number) not in shares and candidate not in used:
             shares[index, number] = share
             used.add(candidate)
-    wanted = [(index, number) for index, q in enumerate(sub_questions) for number in range(q.count)]
+    requested = [(index, number) for index, q in enumerate(sub_questions) for number in range(q.count)]
     total = 0.0
-    for index, number in wanted:
+    for index, number in requested:
         share, sub_question = shares.get((index, number), 0.0), sub_questions[index]
         if share < 0.5 and any(_count_values(sub_question, s) and sub_question.topic_words & s.terms for s in answer):
             share -= WRONG_VALUE
         total += share
-    return max(0.0, total / len(wanted))
+    return max(0.0, total / len(requested))
 
 
 def extract_relevance(sub_questions: Sequence[SubQuestion], evidence: Evidence, index: int) -> float:
@@ -80,7 +80,7 @@ def extract_relevance(sub_questions: Sequence[SubQuestion], evidence: Evidence, 
         for _, position, suitability in _values_of_kind(sub_question, s):
             relevance = _relevance_at(sub_question, evidence, index, position)
             # A value of the first sentence may end a sentence of the chunk before.
-            if relevance or sub_question.answer_type in VALUE_KINDS or index == 0:
+            if relevance or sub_question.answer_type in VALUE_TYPES or index == 0:
                 weights.append(suitability * (BASE_WEIGHT + relevance))
     return max(weights)
 
@@ -137,7 +137,7 @@ def _mentions(s: Sentence, name: frozenset[str]) -> bool:
 def _count_values(sub_question: SubQuestion, s: Sentence) -> int:
     if sub_question.answer_type in ("anything", "polar"):
         return len(s.terms - sub_question.about.terms - META)
-    if sub_question.answer_type in VALUE_KINDS:
+    if sub_question.answer_type in VALUE_TYPES:
         return len({value.term for value in sub_question.select_values(s)})
     return len({name for name in s.names if not name & sub_question.question_names})
 
@@ -166,10 +166,10 @@ def _candidates(sub_question: SubQuestion, evidence: Evidence) -> tuple[Candidat
 
 def _values_of_kind(sub_question: SubQuestion, s: Sentence) -> Iterator[tuple[frozenset[str], int, float]]:
     """Yield terms, position and suitability of the values that could answer the sub-question."""
-    kinds = VALUE_KINDS.get(sub_question.answer_type)
-    if kinds is not None:
+    suitabilities = VALUE_TYPES.get(sub_question.answer_type)
+    if suitabilities is not None:
         for value in sub_question.select_values(s):
-            suitability = kinds[value.kind]
+            suitability = suitabilities[value.type]
             if sub_question.unit and sub_question.unit not in s.order[value.position + 1 : value.position + 3]:
                 suitability *= 0.3
             yield frozenset({value.term}), value.position, suitability
@@ -177,7 +177,7 @@ def _values_of_kind(sub_question: SubQuestion, s: Sentence) -> Iterator[tuple[fr
     for name in s.names:
         if not name & sub_question.question_names:
             position = next((i for i, term in enumerate(s.order) if term in name), 0)
-            suitability = 1.0 if (name in s.places) == (sub_question.answer_type == "place") else OTHER_KIND
+            suitability = 1.0 if (name in s.places) == (sub_question.answer_type == "place") else OTHER_TYPE
             if sub_question.answer_type == "person" and len(name) == 1:
                 suitability *= SHORT_NAME
             yield name, position, suitability
@@ -189,16 +189,16 @@ def _relevance_at(sub_question: SubQuestion, evidence: Evidence, index: int, pos
     unknown = math.log(1 + len(evidence))
     near = [(1.0, evidence[index], position)]
     near += [(NEIGHBOUR, evidence[i], None) for i in (index - 1, index + 1) if 0 <= i < len(evidence)]
-    total = found = 0.0
+    total = matched = 0.0
     for term in sub_question.topic_words:
         weight = rarity.get(term, unknown)
         total += weight
-        found += weight * max(factor * _nearest(s, term, at) for factor, s, at in near)
+        matched += weight * max(factor * _nearest(s, term, at) for factor, s, at in near)
     for name in sub_question.about.names:
         weight = max(rarity.get(term, unknown) for term in name)
         total += weight
-        found += weight * max(factor * (_mentions(s, name)) for factor, s, _ in near)
-    return found / total if total else 0.0
+        matched += weight * max(factor * (_mentions(s, name)) for factor, s, _ in near)
+    return matched / total if total else 0.0
 
 
 def _nearest(s: Sentence, term: str, position: int | None) -> float:

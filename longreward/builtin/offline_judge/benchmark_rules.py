@@ -1,7 +1,7 @@
 """The offline judge's rules outside of the reward: benchmarks, pairwise comparison, synthesis of questions.
 
 Each rule takes the slots of a prompt and replies in the format that the prompt asks for. The rules show that a
-benchmark runs; they know no meaning, and separate an answer from none.
+benchmark runs. They compare words only, and distinguish little more than an answer from an empty one.
 """
 
 import math
@@ -97,7 +97,7 @@ def mt_bench_compare(slots: Slots) -> str:
 
 
 def pairwise(slots: Slots) -> str:
-    """Compare two answers by what the document supports and what they tell of its relevant sentences.
+    """Compare two answers by the share that the document supports and their coverage of its relevant sentences.
 
     The verdict does not depend on the order of the two.
     """
@@ -108,7 +108,7 @@ def pairwise(slots: Slots) -> str:
     def quality(answer: str) -> tuple[float, str]:
         sentences = list(split_sentences(answer)[:60])
         if not sentences:
-            return 0.0, "it says nothing."
+            return 0.0, "it is empty."
         if evidence:
             supported = _support(sentences, evidence)
         else:
@@ -118,7 +118,7 @@ def pairwise(slots: Slots) -> str:
             covered = sum(weight * coverage(sentences, item, question) for item, weight in points) / total
         repeated = repetition_rate([(item.order, item.negated) for item in sentences])
         value = 0.5 * supported + 0.5 * covered - 0.2 * repeated
-        return value, f"borne out {supported:.2f}, told {covered:.2f}."
+        return value, f"supported {supported:.2f}, covered {covered:.2f}."
 
     (a, analysis_a), (b, analysis_b) = quality(slots["answer_a"]), quality(slots["answer_b"])
     return f"A: {analysis_a} B: {analysis_b}\nBetter: [[{_preference(a, b, tie=0.02)}]]"
@@ -230,20 +230,20 @@ def _rate_against_reference(slots: Slots, rate: Callable[[float, float], int]) -
                 shares.append(any(text in item.text.casefold() for item in stated))
         covered = sum(shares) / len(reference)
         supported = _support(answer, evidence_clauses(slots["reference"]))
-    analysis = f"Covered: {covered:.2f} of the reference; borne out by it: {supported:.2f} of the answer."
+    analysis = f"Covered share of the reference: {covered:.2f}. Supported share of the answer: {supported:.2f}."
     return f"{analysis}\n[[{rate(covered, supported)}]]"
 
 
 def _turn_quality(slots: Slots, answer: str) -> tuple[float, str]:
     """Return from 0 to 1 the quality of an answer to the last turn of MT-Bench, and an analysis."""
-    if "question_2" in slots:  # seldom clear without the first
+    if "question_2" in slots:  # it often refers to the first
         query, reference = f"{slots['question_1']} {slots['question_2']}", slots.get("ref_answer_2", "")
     else:
         query, reference = slots["question"], slots.get("ref_answer_1", "")
     sentences = list(split_sentences(answer)[:MAX_SENTENCES])
     terms = frozenset[str]().union(*(item.terms for item in sentences))
     if not terms:
-        return 0.0, "The answer says nothing."
+        return 0.0, "The answer is empty."
     question = parse_sentence(query)
     on_subject = min(1.0, 2 * len(terms & question.terms) / max(1, len(question.terms)))
     new = min(1.0, len(terms - question.terms) / 12)

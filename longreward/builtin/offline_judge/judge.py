@@ -1,4 +1,4 @@
-"""A stand-in for a judge that needs no network, key or model: it compares words, numbers and names.
+"""A rule-based judge that needs no network, key or model: it compares words, numbers and names.
 
 It replies to the prompts of the reward in the format that they ask for, from a request's slots alone. It is
 deterministic and knows no meaning: a paraphrase without a common word counts as different. Its scores rank responses
@@ -30,7 +30,7 @@ from longreward.builtin.offline_judge.overlap import (
     relevance,
     support_level,
 )
-from longreward.builtin.offline_judge.sub_questions import VALUE_KINDS, SubQuestion, polar_claim, split_question
+from longreward.builtin.offline_judge.sub_questions import VALUE_TYPES, SubQuestion, polar_claim, split_question
 from longreward.chat_model import ChatReply, ChatRequest
 from longreward.errors import JudgeRefused
 
@@ -90,7 +90,7 @@ def helpfulness(slots: Slots) -> str:
         f"{len(sub_questions)} part(s) asked, met to {mean:.2f}": 10 * mean * (1.5 - 0.5 * mean),
         f"{stray:.2f} of the sentences are off the question": stray_weight * stray,
         "some of it is said twice": -4 * repetition_rate([(s.order, s.negated) for s in sentences]),
-        "it breaks off": 0 if _is_ended(sentences[-1]) else -1,
+        "it is truncated": 0 if _is_ended(sentences[-1]) else -1,
         "it is very long for what was asked": -1 if len(sentences) > 12 + 4 * len(sub_questions) else 0,
     }
     return _sum_up(points)
@@ -114,7 +114,7 @@ def logicality(slots: Slots) -> str:
         f"{wrong_sums} wrong calculation(s)": -3 * min(2, wrong_sums),
         "it repeats itself": -6 * repetition_rate([(s.order, s.negated) for s in sentences]),
         "a word is repeated over and over": -3 if _STUTTER.search(slots["answer"]) else 0,
-        "it breaks off": 0 if _is_ended(sentences[-1]) else -1.5,
+        "it is truncated": 0 if _is_ended(sentences[-1]) else -1.5,
         "brackets or quotes stay open": 0 if balanced else -1,
     }
     return _sum_up(points, start=10, otherwise="No fault was found.")
@@ -144,7 +144,7 @@ def statements(slots: Slots) -> str:
         seen |= s.terms
         subject = _first_name(s.text) or subject
     lines = [f"<statement>{neutralize(text)}</statement>" for text in stated] or [NO_STATEMENT]
-    return f"The answer holds {len(stated)} sentence(s) that state a fact.\n" + "\n".join(lines)
+    return f"The answer has {len(stated)} sentence(s) that state a fact.\n" + "\n".join(lines)
 
 
 def support(slots: Slots) -> str:
@@ -258,7 +258,7 @@ def _answer_share(sub_question: SubQuestion, s: Sentence) -> float:
     new = s.terms - about.terms - META
     words = sub_question.topic_words
     on_topic = bool(words & s.terms) or (not words and bool(about.terms & s.terms))
-    if sub_question.answer_type in VALUE_KINDS:
+    if sub_question.answer_type in VALUE_TYPES:
         count = len({value.term for value in sub_question.select_values(s)})
     elif sub_question.answer_type == "polar":
         count = 1

@@ -13,7 +13,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Literal
 
-ValueKind = Literal["date", "year", "time", "money", "number"]
+ValueType = Literal["date", "year", "time", "money", "number"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Value:
     """A figure of a sentence."""
 
     term: str
-    kind: ValueKind
+    type: ValueType
     position: int
     """Its index in the sentence's `order`."""
 
@@ -92,7 +92,7 @@ def parse_sentence(text: str) -> Sentence:
         if run and (not token[0].isupper() or match["date"] or plain[end : match.start()] not in (" ", "-", "")):
             _end_name(run, _is_capital_required(plain, run_start), names, places if preposition else None)
         if match["date"]:  # "3 May" and "May 3rd" are the same; its month is also a term
-            month = next(word for word in re.findall(r"[A-Z][a-z]+", token))
+            month = re.findall(r"[A-Z][a-z]+", token)[0]
             date = f"{re.findall('[0-9]+', token)[0].lstrip('0') or '0'} {month[:3].lower()}"
             values.append(Value(date, "date", len(order)))
             order += [date, stem(month)]
@@ -142,17 +142,17 @@ def parse_sentence(text: str) -> Sentence:
 @lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """Return a light stem: "retires", "retired" and "retiring" have the same."""
-    word = word.lower().removesuffix("'s").removesuffix("’s").strip("'’")
-    word = _IRREGULAR.get(word, word)
+    form = word.lower().removesuffix("'s").removesuffix("’s").strip("'’")
+    form = _IRREGULAR.get(form, form)
     for ending, min_length in (("ies", 5), ("ied", 5), ("ing", 6), ("ed", 5), ("es", 5), ("s", 4), ("ly", 6)):
-        if len(word) >= min_length and word.endswith(ending) and not word.endswith("ss"):
-            word = word.removesuffix(ending) + ("y" if ending in ("ies", "ied") else "")
+        if len(form) >= min_length and form.endswith(ending) and not form.endswith("ss"):
+            form = form.removesuffix(ending) + ("y" if ending in ("ies", "ied") else "")
             break
-    if len(word) > 4 and word[-1] == word[-2] and word[-1] not in "aeiouls":
-        word = word[:-1]  # "plann", from "planned"
-    if len(word) > 4 and word.endswith("ll"):
-        word = word[:-1]  # "travell", from "travelled"
-    return word.removesuffix("e") if len(word) > 3 else word
+    if len(form) > 4 and form[-1] == form[-2] and form[-1] not in "aeiouls":
+        form = form[:-1]  # "plann", from "planned"
+    if len(form) > 4 and form.endswith("ll"):
+        form = form[:-1]  # "travell", from "travelled"
+    return form.removesuffix("e") if len(form) > 3 else form
 
 
 def has_term(s: Sentence, term: str) -> bool:
@@ -193,12 +193,12 @@ def _parse_number(match: re.Match[str], text: str, *, position: int) -> Value:
     if ":" in token:
         return Value(token.removeprefix("0"), "time", position)
     term = _plain_number(token)
-    kind: ValueKind = "number"
+    value_type: ValueType = "number"
     if before.endswith(("£", "$", "€", "¥")) or _CURRENCY.match(after):
-        kind = "money"
+        value_type = "money"
     elif len(token) == 4 and token[:2] in _CENTURIES and (after[:1] == "年" or not _UNIT.match(after)):
-        kind = "year"
-    return Value(term, kind, position)
+        value_type = "year"
+    return Value(term, value_type, position)
 
 
 def _plain_number(token: str) -> str:
@@ -361,12 +361,12 @@ _NUMBERS = """zero one two three four five six seven eight nine ten eleven twelv
     seventeen eighteen nineteen twenty"""
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _NUMBER_WORDS = {
-    stem(word): str(value)
-    for value, word in (
+    stem(number_word): str(value)
+    for value, number_word in (
         *enumerate(_NUMBERS.split()),
-        *((10 * tens, word) for tens, word in enumerate(_TENS.split(), start=2)),
+        *((10 * tens, number_word) for tens, number_word in enumerate(_TENS.split(), start=2)),
     )
-    if word != "one"  # as often a pronoun
+    if number_word != "one"  # as often a pronoun
 }
 _CALENDAR_AND_TITLES = """
     january february march april may june july august september october november december

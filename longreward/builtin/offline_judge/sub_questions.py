@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, cast
 
-from longreward.builtin.offline_judge.lexical import Sentence, Value, ValueKind, parse_sentence, stem
+from longreward.builtin.offline_judge.lexical import Sentence, Value, ValueType, parse_sentence, stem
 
 AnswerType = Literal["when", "date", "year", "time", "money", "number", "person", "place", "polar", "anything"]
-VALUE_KINDS: Mapping[AnswerType, Mapping[ValueKind, float]] = {
+VALUE_TYPES: Mapping[AnswerType, Mapping[ValueType, float]] = {
     "when": {"date": 1.0, "year": 1.0, "time": 1.0, "number": 0.3},
     "date": {"date": 1.0, "year": 0.3},
     "year": {"year": 1.0, "number": 0.3},
@@ -22,7 +22,7 @@ VALUE_KINDS: Mapping[AnswerType, Mapping[ValueKind, float]] = {
     "money": {"money": 1.0, "number": 0.4},
     "number": {"number": 1.0, "money": 0.4, "year": 0.4},
 }
-"""The kinds of figures that answer each type of question, and how well they suit it."""
+"""The types of figures that answer each type of question, and how well they suit it."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class SubQuestion:
 
     def select_values(self, s: Sentence) -> list[Value]:
         """Return the figures of a sentence that could answer it, without those of the question."""
-        kinds = VALUE_KINDS.get(self.answer_type, {})
-        return [value for value in s.values if value.kind in kinds and value.term not in self.about.terms]
+        types = VALUE_TYPES.get(self.answer_type, {})
+        return [value for value in s.values if value.type in types and value.term not in self.about.terms]
 
 
 @lru_cache(maxsize=4096)

@@ -397,7 +397,7 @@ def test_changed_verdict_needs_new_judge_name() -> None:
         ),
         "logicality": "No fault was found.\n[[10.0]]",
         "statements": (
-            "The answer holds 3 sentence(s) that state a fact.\n"
+            "The answer has 3 sentence(s) that state a fact.\n"
             "<statement>Mara Voss was born in Kelden.</statement>\n"
             "<statement>Mara Voss retired in 1870.</statement>\n"
             "<statement>Mara Voss also knew 7 songs.</statement>"

@@ -133,4 +133,4 @@ def test_scores_are_same_with_misleading_reasoning() -> None:
         "It has a harbour.",
     ]
     assert probed.ok
-    assert "it thinks before it answers" in probed.advice[0]
+    assert "it reasons before it replies" in probed.advice[0]

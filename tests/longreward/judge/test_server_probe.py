@@ -37,7 +37,7 @@ async def test_each_distinct_judge_gets_one_request(serve_chat: Any) -> None:
         )
     assert [probed.ok for probed in result] == [True, False]
     assert f"judge 'a' at {a.url}/: answered, 10 tokens in" in result[0].message
-    assert "without the verdict that was asked for" in result[1].message
+    assert "without the requested verdict" in result[1].message
     assert (len(a.bodies), len(b.bodies)) == (1, 1)
 
 
@@ -77,7 +77,7 @@ async def test_thinking_model_without_thinking_tokens_gets_advice(serve_chat: An
     with serve_chat(lambda _: (200, completion(None, "length", reasoning="Well, 3"))) as server:
         (cut,) = await probe(JudgeConfig(kind="vllm", model="m", base_url=server.url))
     assert not cut.ok
-    assert "cut off while it was thinking" in cut.message
+    assert "truncated while it was reasoning" in cut.message
     assert "judge.thinking_tokens" in cut.advice[0]
 
 
