@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from longreward.data.formats import example_from_row, scored_to_row, write_chunk_info
+from longreward.evaluation.comparison import split_by_decoding
 from longreward.evaluation.example_metrics import prompt_hash
 from longreward.evaluation.measures import AnswerMeasures, load_gold_measures, measure_answers
 from longreward.evaluation.report import summarize
@@ -16,7 +17,7 @@ from longreward.judge import open_judge
 from longreward.reward import Scorer
 from longreward.reward.score_files import ScoreReport
 from longreward.tasks.evaluation_records import MODELS, log_evaluation, write_evaluation
-from longreward.tasks.evaluation_shards import answer_as_model, score_answers
+from longreward.tasks.evaluation_shards import answer_as_model, score_answers, verdict_shards
 from longreward.tasks.evidence_pages import log_stage_page
 from longreward.tasks.model_card import model_card, write_card
 from longreward.tasks.policy_server import comparison_server
@@ -61,17 +62,17 @@ async def evaluate(run: StageRun) -> None:
                 )
                 if short is not None:
                     short_measures += measure_short(short, role, short_answers)
-                for decoding, groups in answers.items():
-                    judged = await score_answers(run, judge, scorer, f"{role}-{decoding.name}", heldout, groups)
-                    for scored in judged:
-                        for answer in scored.responses:
+                judged = await score_answers(run, judge, scorer, role, heldout, answers)
+                for scored in judged:
+                    for decoding, responses in split_by_decoding(config, scored.responses):
+                        for answer in responses:
                             row = {"model": role, "decoding": decoding.name, **scored_to_row(answer)}
                             verdicts.write(to_line(row))
                             report.add_response(answer)
-                        for measured in measure_answers(role, decoding, documents, scored.responses, gold):
+                        for measured in measure_answers(role, decoding, documents, responses, gold):
                             answers_file.write(to_line(measured.row()))
             answers_file.writelines(to_line(measured.row()) for measured in short_measures)
-        # Extracts depend on the prompt alone, so those of the last decoding are those of all.
+        # Extracts depend on the prompt alone, so those of the last model are those of both.
         write_chunk_info(OUT / "chunk_info.jsonl", (scored.extraction for scored in judged))
         run.log_metrics(scorer.metrics())
         log_judge_metrics(run, judge.name, judge.metrics())
@@ -89,7 +90,7 @@ async def evaluate(run: StageRun) -> None:
     run.log.info(log_evaluation(run.mlflow, config, evaluation, measures, prompts, card=card))
     log_stage_page(run, ["evaluate"])
     # Last, so that the measures that need no judge are kept if the judge's replies are unusable.
-    require_scores(run, report, judge.name, shards=MODELS)
+    require_scores(run, report, judge.name, shards=map(verdict_shards, MODELS))
 
 
 if __name__ == "__main__":

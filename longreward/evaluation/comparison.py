@@ -1,7 +1,8 @@
 """Compare the SFT model with the trained model, measure by measure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from longreward.evaluation.config import GOLD_MEASURES, JUDGED_MEASURES, MEASURES, EvaluateConfig, Measure
 from longreward.evaluation.intervals import UNBOUNDED, Bounds
@@ -15,6 +16,7 @@ from longreward.evaluation.statistics import (
     mean_difference,
 )
 
+T = TypeVar("T")
 Observations = Mapping[Measure, list[Observation]]
 LOWER_IS_BETTER: tuple[Measure, ...] = ("unsupported",)
 # A longer answer is neither better nor worse: its length is reported, not tested.
@@ -66,6 +68,19 @@ def decodings(config: EvaluateConfig) -> tuple[Decoding, ...]:
     """Return the configured decodings, without duplicates."""
     temperatures = dict.fromkeys(config.temperatures)
     return tuple(Decoding(temperature, config.samples if temperature > 0 else 1) for temperature in temperatures)
+
+
+def split_by_decoding(config: EvaluateConfig, answers: Sequence[T]) -> Iterator[tuple[Decoding, Sequence[T]]]:
+    """Yield the answers to one prompt that are of each decoding; they lie one decoding after the other.
+
+    >>> config = EvaluateConfig(temperatures=(1.0, 0.0), samples=2)
+    >>> [(decoding.name, *answers) for decoding, answers in split_by_decoding(config, "abc")]
+    [('t1', 'a', 'b'), ('greedy', 'c')]
+    """
+    start = 0
+    for decoding in decodings(config):
+        yield decoding, answers[start : start + decoding.samples]
+        start += decoding.samples
 
 
 def comparisons(config: EvaluateConfig) -> Iterable[tuple[str, str, str]]:
