@@ -8,7 +8,8 @@
 
 A reminder continues the conversation with one line on the format (`ReplyFormat.reminder`). Another temperature alone
 rarely helps a small model: it gives its opinion and forgets the form again. A verdict that is missing after a truncated
-reply with the second limit, or after one that repeats itself, is requested in the same way.
+reply with the second limit, or after one that repeats itself, is requested in the same way. In JSON, a reminder has a
+schema with the verdict alone, and an analysis that repeats itself is first requested anew with the other temperature.
 
 A request with a larger `max_tokens`, or with a reminder, has another key in the ledger. So a truncated reply is never
 served for a request with a larger limit, and after an interruption the attempts are reconstructed from the ledger.
@@ -26,7 +27,7 @@ from longreward.judge.config import JudgeConfig
 from longreward.judge.continuation import cut_continuation
 from longreward.judge.ledger import Exchange
 from longreward.judge.reasoning import has_reasoning, strip_reasoning
-from longreward.judge.structured_output import readable_text
+from longreward.judge.structured_output import readable_text, verdict_schema
 from longreward.judge.truncation import TruncatedParser
 
 T = TypeVar("T")
@@ -130,9 +131,12 @@ class Attempts(Generic[T]):
             return Attempt(reminder, self._key(reminder), number, self._config.first_temperature, has_raised_limit)
         key = self._key(self._current)
         # The first retry of a truncated reply keeps the temperature: it lacked tokens, its format may be fine. If it is
-        # truncated again, the model may repeat itself, and another temperature ends the repetition.
+        # truncated again, or repeats itself, another temperature ends the repetition.
         is_first = position == 0 or (
-            position == 1 and self.is_truncated(self.exchanges[-1].reply) and self.exchanges[-1].request_id != key
+            position == 1
+            and self.is_truncated(self.exchanges[-1].reply)
+            and self.exchanges[-1].request_id != key
+            and not self._ends_in_analysis_loop(self.exchanges[-1])
         )
         temperature = self._config.first_temperature if is_first else self._config.retry_temperature
         has_raised_limit = self._current.max_tokens > self._original.max_tokens
@@ -270,11 +274,24 @@ class Attempts(Generic[T]):
             return None
         if self.complete_value(reply) is not None:
             return None
+        # With an analysis, the verdict of a small judge is better than the one that a reminder gets.
+        if self._ends_in_analysis_loop(exchange) and exchange.temperature == self._config.first_temperature:
+            return None
         if self.is_truncated(reply):
             can_raise_limit = request.max_tokens == self._original.max_tokens < self._max_limit
             if self._original.reply_format.is_list or (can_raise_limit and not repeats_itself(text)):
                 return None
-        return replace(request, turns=((text, self._original.reply_format.reminder),))
+        reply_format = request.reply_format
+        if reply_format.schema is not None:
+            # A judge that has to write an analysis first may repeat itself again.
+            reply_format = replace(reply_format, schema=verdict_schema(reply_format.schema))
+        return replace(request, turns=((text, reply_format.reminder),), reply_format=reply_format)
+
+    def _ends_in_analysis_loop(self, exchange: Exchange) -> bool:
+        """Whether the analysis in a JSON reply repeats itself up to the token limit."""
+        reply_format = self._original.reply_format
+        is_verdict = reply_format.schema is not None and not reply_format.is_list
+        return is_verdict and self.is_truncated(exchange.reply) and repeats_itself(self._text(exchange.reply).strip())
 
     def _parsed_reply(self, exchange: Exchange, value: T | None, reason: str | None) -> ParsedReply[T]:
         text = strip_reasoning(exchange.reply).strip()

@@ -16,7 +16,7 @@ from longreward.judge.ledger import Exchange, Ledger, Outcome, request_id
 from longreward.judge.rate_limiter import RateLimiter
 from longreward.judge.retry import RetryingClient
 from longreward.judge.schema_support import SchemaSupport
-from longreward.judge.structured_output import json_parser, truncated_json_parser
+from longreward.judge.structured_output import json_parser, truncated_json_parser, verdict_schema
 from longreward.judge.truncation import TruncatedParser
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class CachedJudgeClient:
             )
             request = replace(request, reply_format=replace(request.reply_format, list_length=list_length))
             if (schema := request.reply_format.schema) is not None:
+                # A reply to a reminder has no analysis.
+                schema = verdict_schema(schema)
                 if parse_truncated is not None:
                     parse_truncated = truncated_json_parser(parse, schema)
                 parse = json_parser(parse, schema)

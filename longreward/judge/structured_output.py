@@ -42,6 +42,12 @@ def object_schema(properties: Schema) -> dict[str, Any]:
     }
 
 
+def verdict_schema(schema: Schema) -> dict[str, Any]:
+    """Return the schema without the analysis, for replies to a reminder; that of a list stays as it is."""
+    *_, (name, verdict) = schema["properties"].items()
+    return object_schema({name: verdict})
+
+
 def fix_list_length(schema: Schema, length: int) -> Schema:
     """Return the schema of a list with exactly `length` items."""
     *before, (name, items) = schema["properties"].items()
@@ -138,11 +144,12 @@ def readable_text(text: str, schema: Schema) -> str:
     >>> readable_text('{"analysis": "Too short.", "rating": 4}', object_schema({"analysis": {}, "rating": {}}))
     'Too short.\\n\\n[[4]]'
     """
-    reply = _parse_object(text, schema)
+    reply = _parse_object(text, verdict_schema(schema))
     *before, verdict = schema["properties"]
     if reply is None or _is_list(schema):
         return text
-    return "\n\n".join([*(str(reply[name]).strip() for name in before), f"[[{reply[verdict]}]]"])
+    analysis = [str(reply[name]).strip() for name in before if name in reply]
+    return "\n\n".join([*analysis, f"[[{reply[verdict]}]]"])
 
 
 def _is_list(schema: Schema) -> bool:

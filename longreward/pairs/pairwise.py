@@ -67,10 +67,10 @@ STRUCTURED = StructuredSpec(
         },
     },
     reminder={
-        "en": "Your reply is not in the required form. Write it again as JSON with a shorter analysis, in exactly this "
-        'form: {"analysis": "…", "better": "C"}; the verdict is A, B or C',
-        "zh": "你的回复不符合要求的格式。请缩短分析，重新写成JSON，"
-        '格式必须是：{"analysis": "…", "better": "C"}，结论为A、B或C',
+        "en": "Your reply has no verdict in the required form. Write just one line of JSON, which is one of these "
+        'three: {"better": "A"} or {"better": "B"} or {"better": "C"}',
+        "zh": "你的回复没有按要求的格式给出结论。请只写一行JSON，从以下三行中选一："
+        '{"better": "A"}，{"better": "B"}，{"better": "C"}',
     },
 )
 _LABELS: dict[str, PairwiseVerdict] = {"a": "A", "b": "B", "c": "C", "tie": "C", "neither": "C", "平局": "C"}

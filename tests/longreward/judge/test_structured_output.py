@@ -85,11 +85,18 @@ def test_prompt_for_json_agrees_with_schema(text: PromptTemplate, structured: Pr
         reply = json.loads(example)
         assert list(reply) == schema["required"] == list(schema["properties"])
         assert json_parser(PARSERS[text.name], schema)(example) is not None or reply == {"statements": []}
-    # The form that the instruction and the reminder show has these properties, too.
-    for shown in (structured.pieces[0], structured.reply_format.reminder):
-        form = re.search(r"\{\"[^{}]*\}", shown)
-        assert form is not None
-        assert list(json.loads(form[0])) == schema["required"]
+    # The form that the instruction shows has these properties, too, and those in the reminder have the verdict alone.
+    form = re.search(r"\{\"[^{}]*\}", structured.pieces[0])
+    assert form is not None
+    assert list(json.loads(form[0])) == schema["required"]
+    *_, verdict = schema["required"]
+    values = re.findall(rf'\{{"{verdict}": ([^{{}}]*)\}}', structured.reply_format.reminder)
+    # Any one value might be copied.
+    assert values in (
+        ["…"],
+        [f'"{label}"' for label in schema["properties"][verdict].get("enum", ())],
+        ['["…", "…"]', "[]"],
+    )
 
 
 def test_examples_keep_their_verdicts() -> None:
@@ -168,6 +175,7 @@ def test_truncated_rating_has_no_verdict_unless_json_is_complete() -> None:
 
 def test_readable_text_shows_analysis_and_verdict() -> None:
     assert readable_text('{"analysis": "Both are there.", "rating": 8}', RATING) == "Both are there.\n\n[[8]]"
+    assert readable_text('{"rating": 8}', RATING) == "[[8]]"
     for text in ('{"analysis": "Both', '{"statements": ["One."]}'):
         assert readable_text(text, STATEMENTS if "statements" in text else RATING) == text
 
@@ -245,14 +253,41 @@ async def test_text_is_default() -> None:
 
 
 async def test_invalid_json_is_followed_by_reminder(tmp_path: Path) -> None:
-    replies = ["Rating: [[9]]", '{"analysis": "Now in the required form.", "rating": 7}']
+    replies = ["Rating: [[9]]", '{"rating": 7}']
     with chat_server(lambda body: (200, completion_body(replies[len(body["messages"]) > 1]))) as server:
         value, text, calls = await query_helpfulness(server.url, tmp_path / "ledger.sqlite")
         again = await query_helpfulness(server.url, tmp_path / "ledger.sqlite")
-    assert (value, calls) == (7.0, 2)
+    assert (value, text, calls) == (7.0, "Rating: [[9]]\n\n[[7]]", 2)
     assert again == (value, text, 0)
-    assert server.bodies[1]["messages"][-1]["content"].startswith("Your reply is not in the required form. Write it")
-    assert server.bodies[1]["response_format"] == server.bodies[0]["response_format"]
+    assert server.bodies[1]["messages"][-1]["content"].endswith(
+        'Write just your rating from 0 to 10 as JSON, in this form: {"rating": …}'
+    )
+    schemas = [body["response_format"]["json_schema"]["schema"] for body in server.bodies]
+    assert [schema["required"] for schema in schemas] == [["analysis", "rating"], ["rating"]]
+    assert schemas[1] == object_schema({"rating": schemas[0]["properties"]["rating"]})
+
+
+async def test_analysis_that_repeats_itself_is_requested_anew_and_then_left_out(tmp_path: Path) -> None:
+    loop = '{"analysis": "' + "It names the year, but not the place. " * 20
+
+    def endless(body: dict[str, Any]) -> tuple[int, Any]:
+        if "analysis" in body["response_format"]["json_schema"]["schema"]["properties"]:
+            return 200, completion_body(loop, "length")
+        return 200, completion_body('{"rating": 3}')
+
+    def mended(body: dict[str, Any]) -> tuple[int, Any]:
+        if body["temperature"] == 0.01:
+            return 200, completion_body(loop, "length")
+        return 200, completion_body('{"analysis": "No place.", "rating": 4}')
+
+    with chat_server(mended) as server:
+        assert await query_helpfulness(server.url) == (4.0, "No place.\n\n[[4]]", 2)
+    with chat_server(endless) as server:
+        value, text, calls = await query_helpfulness(server.url, tmp_path / "ledger.sqlite")
+        assert await query_helpfulness(server.url, tmp_path / "ledger.sqlite") == (value, text, 0)
+    assert (value, text, calls) == (3.0, f"{loop.strip()}\n\n[[3]]", 3)
+    attempts = [(len(body["messages"]), body["max_tokens"], body["temperature"]) for body in server.bodies]
+    assert attempts == [(1, 512, 0.01), (1, 1024, 0.95), (3, 1024, 0.01)]
 
 
 async def test_json_cut_at_limit_is_requested_with_larger_one() -> None:
