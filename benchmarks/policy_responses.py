@@ -10,7 +10,8 @@ corpus, or of the natural one (`python -m longreward.builtin.natural_corpus --ou
 the recall of the asked facts minus the share of its claims that the document does not support; one without any claim
 has -1. Questions whose responses all have the same label are not written: there is nothing to compare.
 
-Prints how many pairs of responses with different labels the offline judge orders correctly, the mean scores of
+Prints how many pairs of responses with different labels the offline judge orders correctly, how often the response with
+the highest reward is better and how often it is worse by the facts than that with the lowest one, the mean scores of
 responses with and without a correct fact, and how often the response with the highest reward has no correct fact
 although another one has.
 """
@@ -118,6 +119,9 @@ def print_agreement(judged: Sequence[Sequence[JudgedResponse]]) -> None:
     ]
     if outcomes:
         print(f"pairwise accuracy: {fmean(outcomes):.2f} of {len(outcomes)} pairs; ties count half")
+    differences = [extremes_difference(item) for item in judged]
+    right, wrong = (sum(sign * difference > 0 for difference in differences) for sign in (1, -1))
+    print(f"best against worst by the reward: {right} right and {wrong} wrong by the facts, of {len(judged)} items")
     responses = [response for item in judged for response in item]
     for name, with_fact in (("with a correct fact", True), ("without", False)):
         group = [response for response in responses if (response.gold.recall > 0) == with_fact]
@@ -130,6 +134,19 @@ def print_agreement(judged: Sequence[Sequence[JudgedResponse]]) -> None:
     print(f"{len(empty)} of {len(useful)} questions with a correct fact in some response are won by one without:")
     for winner in empty[:5]:
         print(f"  {winner.reward} ({mean_scores([winner])}): {winner.text[:160]!r}")
+
+
+def extremes_difference(item: Sequence[JudgedResponse]) -> float:
+    """Return how much better the response with the highest reward is than that with the lowest, by the facts."""
+    scored = [response for response in item if response.reward is not None]
+    if not scored:
+        return 0.0
+    best = max(scored, key=lambda response: response.reward or 0.0)
+    worst = min(reversed(scored), key=lambda response: response.reward or 0.0)
+    if best.reward == worst.reward:
+        return 0.0
+    # As in `longreward.study.real`.
+    return best.gold.recall * (1 - best.gold.unsupported) - worst.gold.recall * (1 - worst.gold.unsupported)
 
 
 def mean_scores(group: Sequence[JudgedResponse]) -> str:
