@@ -35,7 +35,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "score": {"evidence_chunk_tokens": 128, "extraction_chunk_tokens": 4096},
     "evaluate": {"temperatures": [1.0, 0.0], "samples": 1},
     "benchmark": {
-        "run": ["factscore", "infinitebench"],
         "facts": "data/facts.jsonl",
         "files": "data/benchmarks",
         "infinitebench": {"tasks": ["longbook_qa_eng"]},
@@ -52,8 +51,10 @@ def main() -> int:
     parser.add_argument("--stages", nargs="+", default=["pair", "evaluate", "benchmark"])
     parser.add_argument("--prompts", nargs="+", type=int, default=[200, 2000])
     parser.add_argument("--characters", type=int, default=20_000, help="length of a document")
+    parser.add_argument("--benchmarks", nargs="+", default=["factscore", "infinitebench"], help="of `benchmark`")
     parser.add_argument("--responses", type=int, default=5, help="responses to each prompt, of `pair`")
     options = parser.parse_args()
+    SETTINGS["benchmark"]["run"] = options.benchmarks
     failed = 0
     for stage in options.stages:
         for prompts in options.prompts:
