@@ -27,10 +27,9 @@ def print_plan(plan: ProjectPlan) -> None:
     # Captured and printed with print(), so that a closed pipe raises BrokenPipeError as in the other commands.
     with console.capture() as output:
         for stage in plan.stages:
-            title = textwrap.fill(format_title(stage), width)
-            table = Table(
-                title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False
-            )
+            # As the title of the table it would be wrapped at the table's width too.
+            console.print(textwrap.fill(format_title(stage), width), style="table.title", highlight=False)
+            table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
             table.add_column("requests", no_wrap=True)
             for name in ("calls", "cached", "prompt\ntokens", "reply\ntokens", plan.currency):
                 table.add_column(name, justify="right", no_wrap=True)

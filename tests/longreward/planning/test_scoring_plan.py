@@ -276,6 +276,12 @@ def test_command_plans_project_and_files(
     assert main(["plan", "--response-tokens", "88"]) == 0
     assert "5 responses each, assumed to have 88 tokens" in " ".join(capsys.readouterr().out.split())
 
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["plan", "--sample", "2"]) == 0
+    title = capsys.readouterr().out.splitlines()[0]
+    assert title.startswith("score: 9 prompts, counted on 2 of them, 45 responses, about ")
+    assert title.endswith(")")  # in one line, although the table is narrower
+
     (tmp_path / "sampled.jsonl").write_text(
         json.dumps({"idx": "3-0", "query": rows[3]["query"], "answer": "1903."}) + "\n"
     )
