@@ -274,7 +274,7 @@ class Attempts(Generic[T]):
             return None
         if self.complete_value(reply) is not None:
             return None
-        # With an analysis, the verdict of a small judge is better than the one that a reminder gets.
+        # A reminder would get a verdict that rests on no analysis: a small judge gave a constant.
         if self._ends_in_analysis_loop(exchange) and exchange.temperature == self._config.first_temperature:
             return None
         if self.is_truncated(reply):
