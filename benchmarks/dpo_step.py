@@ -7,7 +7,7 @@
     trl-responses    TRL's rows with logits at the response tokens only: the fair alternative without CUDA
     trl              unmodified TRL: without CUDA it computes logits at every position of both rows
     trl-offload      the same with `activation_offloading`, which moves saved activations to the CPU's memory (GPU only)
-    shared           `train.prefix_sharing`: one row per pair
+    shared           `train.prefix_sharing`: the prompt once for both responses
 
 Each mode runs in its own process on the same random Llama: `small` in float32 with full fine-tuning, `8b` in bfloat16
 with LoRA and gradient checkpointing. Modes alternate, so that a busy machine affects all of them (`8b`: one after the
@@ -277,13 +277,14 @@ def compute_response_logits_only(model: Any) -> Any:
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         batch = PairCollator(pad_token_id=0)(rows)
+        del batch["packed_texts"]
         texts = [row["prompt_ids"] + row[column] for column in ("chosen_ids", "rejected_ids") for row in rows]
-        return {**batch, "packed_pairs": torch.tensor(texts)}
+        return {**batch, "texts": torch.tensor(texts)}
 
     def restore_rows(backbone: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         # TRL sees only the responses, as with shared prefixes; the backbone needs the whole rows.
         response_tokens = kwargs.pop("input_ids").shape[1]
-        rows = kwargs.pop("packed_pairs")
+        rows = kwargs.pop("texts")
         return (), {**kwargs, "input_ids": rows, "attention_mask": None, "response_tokens": response_tokens}
 
     def select_responses(backbone: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:

@@ -32,7 +32,7 @@ def _preflight(options: argparse.Namespace) -> int:
     import json
 
     from longreward.training.estimate.memory import check_fits, parse_device
-    from longreward.training.estimate.training_estimate import PairOptions, estimate_training
+    from longreward.training.estimate.training_estimate import estimate_training
 
     params = load_settings(options, default=Path("params.yaml"))
     train = options.stage == "train"
@@ -46,7 +46,7 @@ def _preflight(options: argparse.Namespace) -> int:
         params.policy,
         model=options.model or model,
         data=options.data or data,
-        pair_options=PairOptions(params.train.prefix_sharing, params.train.token_mismatch) if train else None,
+        token_mismatch=params.train.token_mismatch if train else None,
         device=parse_device(options.device) if options.device else None,
         processes=options.processes,
     )

@@ -64,9 +64,9 @@ class OptimizationSettings(Config):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Clip gradients to this norm."""
     group_by_length: bool = True
-    """Put texts of similar length into the same micro batch, across all processes, which saves padding. Each epoch
-    still sees each text once. The very first micro batch holds the longest text, so that a lack of memory shows at
-    once."""
+    """Put texts of similar length into the same micro batch, across all processes, which saves padding; with
+    prefix_sharing, texts about the same document, which saves computing it again. Each epoch still sees each text once.
+    The very first micro batch is the largest one, so that a lack of memory shows at once."""
     gradient_checkpointing: bool = True
     """Recompute activations: less memory for about a fifth more time. Long contexts need it, small models do not."""
     bf16: bool | Literal["auto"] = "auto"
@@ -100,6 +100,11 @@ class TrainingSettings(OptimizationSettings):
     """Most tokens of a prompt with its answer; null: the policy's window. Answers are never cut: see over_window."""
     over_window: OverWindow = "refuse"
     """For what does not fit: stop before the first step, or keep the first and last halves of the prompt."""
+    prefix_sharing: PrefixSharing = "auto"
+    """Whether a document or prompt with which several texts of a micro batch begin is computed once for all of them:
+    the same result in less time. auto: for every model that supports it, otherwise the log names the reason; on: stop
+    where the model does not. The two responses of a pair share their prompt; examples share documents if micro_batch is
+    above 1."""
     launcher: Literal["none", "accelerate"] = "none"
     """none: one process. accelerate: several processes with one GPU each, which share the batch_size of an update;
     needs policy.device_map: null."""

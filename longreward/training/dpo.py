@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from longreward.models.config import PolicyConfig
-from longreward.training.config import PrefixSharing, TrainingSettings
+from longreward.training.config import TrainingSettings
 from longreward.training.data_mixture import ShortPreferences
 from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.report import Log, TrainingReport
@@ -32,9 +32,6 @@ class TrainConfig(TrainingSettings):
     response's tokens, as in the paper."""
     reference_batch: int = Field(default=1, ge=1)
     """Pairs that pass the SFT model at once, before the training, for its log-probabilities."""
-    prefix_sharing: PrefixSharing = "auto"
-    """Whether a pair's long prompt is computed once for both responses: the same result in about half the time. auto:
-    for every model that supports it, otherwise the log names the reason; on: stop where the model does not."""
     token_mismatch: TokenMismatch = "refuse"
     """For responses that would be trained on other tokens than were sampled, because their token ids are unknown and
     the chat template renders their text differently, or because their prompt was another: refuse, or render, to train
@@ -71,8 +68,6 @@ def train_dpo(
         return launch("train", config, policy_config, model=sft_model, data=pairs, out=out, state=state, log=log)
     from longreward.training import run, trainers
     from longreward.training.error_advice import actionable_error
-    from longreward.training.estimate.training_estimate import PairOptions
-    from longreward.training.prefix.support import shares_prefixes
 
     setup = run.prepare_training(
         config,
@@ -80,9 +75,8 @@ def train_dpo(
         model=sft_model,
         data=pairs,
         state=state,
-        pair_options=PairOptions(config.prefix_sharing, config.token_mismatch),
+        token_mismatch=config.token_mismatch,
     )
-    share = shares_prefixes(config.prefix_sharing, setup.policy.model, longest=setup.data.stats.longest)
     with actionable_error(setup.state):  # the pass of the reference may run out of memory, too
         trainer = trainers.dpo_trainer(
             setup.policy,
@@ -91,6 +85,6 @@ def train_dpo(
             {**setup.arguments, **loss_arguments(config)},
             ce_weight=config.ce_weight,
             reference_file=setup.state / "reference.json",
-            share=share,
+            prefixes=setup.prefixes,
         )
     return run.run_trainer(trainer, setup, title="train", out=out, log=log)

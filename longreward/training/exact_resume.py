@@ -9,6 +9,7 @@ Imports torch at the top, so import it only where a training starts.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import torch
 from longreward.training.checkpoints import unmark
 from longreward.training.error_advice import not_finite_error
 from longreward.training.estimate.micro_batch import log_time_estimate
-from longreward.training.length_grouping import LengthGroupedSampler, padding_share
-from longreward.training.prefix.sharing import PACKED_PAIRS
+from longreward.training.length_grouping import RowSampler, build_sampler, padded_tokens, padding_share
+from longreward.training.prefix.row_prefixes import RowPrefixes
 from longreward.training.training_data import token_counts
 
 MAX_LISTED = 8  # rows named in an error
@@ -34,7 +35,9 @@ class ExactResumeMixin:
     model: Any
     control: Any
     train_dataset: Any
-    sampler: LengthGroupedSampler
+    sampler: RowSampler
+    prefixes: RowPrefixes | None = None
+    """What rows share, if a micro batch computes shared prefixes once."""
     _time_estimated = False
     _micro_batches = 0  # that passed the model in this epoch, in this process
 
@@ -46,11 +49,15 @@ class ExactResumeMixin:
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write no model card into checkpoints."""
 
-    def _get_train_sampler(self, dataset: Any = None) -> LengthGroupedSampler:
-        grouped = self.args.train_sampling_strategy == "group_by_length"
-        group = self.args.per_device_train_batch_size * self.args.world_size if grouped else 1
-        lengths = [max(row) for row in text_lengths(self)]
-        self.sampler = LengthGroupedSampler(lengths, group=group, seed=self.args.seed)
+    def _get_train_sampler(self, dataset: Any = None) -> RowSampler:
+        self.sampler = build_sampler(
+            [max(row) for row in text_lengths(self.train_dataset)],
+            self.prefixes,
+            grouped=self.args.train_sampling_strategy == "group_by_length",
+            micro_batch=self.args.per_device_train_batch_size,
+            processes=self.args.world_size,
+            seed=self.args.seed,
+        )
         return self.sampler
 
     def _run_epoch(self, **kwargs: Any) -> None:
@@ -63,8 +70,15 @@ class ExactResumeMixin:
         self._micro_batches = kwargs["steps_trained_in_current_epoch"] if resumes else 0
         if not self._time_estimated:
             self._time_estimated = True
-            log_time_estimate(self, kwargs["model"], text_lengths(self))
+            log_time_estimate(self, kwargs["model"], self._count_tokens())
         super()._run_epoch(**kwargs)  # type: ignore[misc]
+
+    def _count_tokens(self) -> Callable[[Sequence[int]], int]:
+        """Return the function that counts the tokens, padding included, as which rows pass the model together."""
+        if self.prefixes is not None:
+            return self.prefixes.tokens
+        lengths = text_lengths(self.train_dataset)
+        return lambda rows: padded_tokens([lengths[row] for row in rows])
 
     def pass_micro_batch(self, model: Any, inputs: Any) -> None:
         """Run forward and backward as a training step does, without an update; the gradients stay in `model`."""
@@ -146,21 +160,18 @@ class ExactResumeMixin:
 
 
 def reported_padding(trainer: Any) -> float:
-    """Return the share of padding in the first epoch."""
-    return padding_share(
-        text_lengths(trainer), trainer.sampler.epoch_order(0), trainer.args.per_device_train_batch_size
-    )
+    """Return the share of padding in the first epoch; a row of shared prefixes has none."""
+    if trainer.prefixes is not None:
+        return 0.0
+    lengths = text_lengths(trainer.train_dataset)
+    return padding_share(lengths, trainer.sampler.epoch_order(0), trainer.args.per_device_train_batch_size)
 
 
-def text_lengths(trainer: Any) -> list[tuple[int, ...]]:
-    """Return the tokens of the texts as which each row passes the model: one for a pair that shares its prompt."""
-    rows = trainer.train_dataset
+def text_lengths(rows: Any) -> list[tuple[int, ...]]:
+    """Return the tokens of each row's texts: one for an example, two for a pair."""
     if "input_ids" in rows.column_names:
         return [(tokens,) for tokens in token_counts(rows, "input_ids")]
     if "prompt_ids" not in rows.column_names:  # of a reward model: two complete texts
         return list(zip(token_counts(rows, "chosen_ids"), token_counts(rows, "rejected_ids"), strict=True))
     columns = (token_counts(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
-    pairs = list(zip(*columns, strict=True))
-    if PACKED_PAIRS in trainer.data_collator([rows[0]]):
-        return [(sum(pair),) for pair in pairs]
-    return [(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in pairs]
+    return [(prompt + chosen, prompt + rejected) for prompt, chosen, rejected in zip(*columns, strict=True)]

@@ -23,10 +23,13 @@ from longreward.training.config import OptimizationSettings, TrainingSettings
 from longreward.training.distributed import is_main_process
 from longreward.training.error_advice import actionable_error
 from longreward.training.estimate.memory import check_fits
-from longreward.training.estimate.training_estimate import PairOptions, estimate_training
+from longreward.training.estimate.training_estimate import estimate_training
 from longreward.training.exact_resume import reported_padding
 from longreward.training.lora import build_lora_config
+from longreward.training.pair_encoding import TokenMismatch
 from longreward.training.precision import resolve_bf16
+from longreward.training.prefix.row_prefixes import RowPrefixes
+from longreward.training.prefix.support import shares_prefixes
 from longreward.training.report import Log, TrainingReport
 from longreward.training.training_data import TrainingData
 from longreward.utils.progress import show_progress
@@ -49,6 +52,8 @@ class TrainingSetup:
     """The arguments that SFTConfig and DPOConfig share."""
     state: Path
     """The folder of this training alone, for rows, checkpoints and choices that a resumed training keeps."""
+    prefixes: RowPrefixes | None = None
+    """What the rows share, if a micro batch computes it once."""
 
 
 def prepare_training(
@@ -58,31 +63,34 @@ def prepare_training(
     model: str,
     data: Path,
     state: Path,
-    pair_options: PairOptions | None = None,
+    token_mismatch: TokenMismatch | None = None,
 ) -> TrainingSetup:
-    """Tokenize the data, then load the model; with `pair_options` the data holds pairs.
+    """Tokenize the data, then load the model; with `token_mismatch` the data holds pairs, without it examples.
 
     PolicyError or DataError where the data, the model or this machine does not suit the training.
     """
     settings_json = settings.model_dump_json() + policy_config.model_dump_json()
     state = state / training_key(settings_json, model=model, data=data)
     estimate = estimate_training(
-        settings, policy_config, model=model, data=data, rows_dir=state / "rows", pair_options=pair_options
+        settings, policy_config, model=model, data=data, rows_dir=state / "rows", token_mismatch=token_mismatch
     )
     if is_main_process():
         for line in estimate.data_lines():
             log.info("%s", line)
     check_fits(estimate.shape, estimate.memory, estimate.device)
     policy = load_policy(policy_config, model, training=settings.lora is None)
+    section = "sft" if token_mismatch is None else "train"
+    longest, prefixes = estimate.data.stats.longest, estimate.prefixes
+    if prefixes and not shares_prefixes(settings.prefix_sharing, policy.model, longest=longest, section=section):
+        prefixes = None
     lora = build_lora_config(settings.lora, policy.model)
     check_trainable(policy)
     bf16 = resolve_bf16(
         settings.bf16,
         policy,
         state=state,
-        # A pair is two rows, or one of nearly their length where the responses share their prompt.
-        rows=settings.micro_batch * (2 if pair_options else 1),
-        tokens=estimate.data.stats.longest,
+        rows=max(1, round(estimate.micro_batch_tokens / longest)),
+        tokens=longest,
         full=settings.lora is None,
     )
     arguments = trainer_arguments(
@@ -95,9 +103,8 @@ def prepare_training(
     )
     arguments["warmup_steps"] = count_warmup_updates(settings.warmup, estimate.steps)
     if is_main_process():
-        section = "train" if pair_options else "sft"
         _warn_about_warmup(settings, section=section, updates=arguments["warmup_steps"], steps=estimate.steps)
-    return TrainingSetup(policy, estimate.data, lora, arguments, state)
+    return TrainingSetup(policy, estimate.data, lora, arguments, state, prefixes)
 
 
 def trainer_arguments(

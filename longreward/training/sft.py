@@ -51,7 +51,7 @@ def train_sft(
     from longreward.training import run, trainers
 
     setup = run.prepare_training(config, policy_config, model=base, data=data, state=state)
-    trainer = trainers.sft_trainer(setup.policy, setup.data.rows, setup.lora, setup.arguments)
+    trainer = trainers.sft_trainer(setup.policy, setup.data.rows, setup.lora, setup.arguments, prefixes=setup.prefixes)
     return run.run_trainer(trainer, setup, title="sft", out=out, log=log)
 
 

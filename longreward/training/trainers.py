@@ -36,7 +36,8 @@ from longreward.models.policy import Policy
 from longreward.training.dropout import disable_dropout
 from longreward.training.exact_resume import ExactResumeMixin
 from longreward.training.lora import ignore_checkpointing_warnings
-from longreward.training.prefix.sharing import PairCollator, share_prefix
+from longreward.training.prefix.row_prefixes import RowPrefixes
+from longreward.training.prefix.sharing import ExampleCollator, PairCollator, share_prefix
 from longreward.utils.jsonl import open_atomic
 from longreward.utils.progress import show_progress
 
@@ -45,11 +46,17 @@ IS_SHORT = "is_short"
 """The key of a batch that holds 1 for each pair of short instructions, 0 for a long pair."""
 
 
-def sft_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any]) -> Any:
-    """Build a trainer on rows of `input_ids` and `labels`; the loss is the mean over an update's answer tokens."""
-    _drop_padding_mask(policy.model)
+def sft_trainer(
+    policy: Policy, rows: Dataset, peft_config: Any, arguments: dict[str, Any], *, prefixes: RowPrefixes | None = None
+) -> Any:
+    """Build a trainer on rows of `input_ids` and `labels`; the loss is the mean over an update's answer tokens.
+
+    With `prefixes`, what the rows share, the texts of a micro batch share them (prefix/sharing.py).
+    """
     arguments = arguments | {"dataset_kwargs": {"skip_prepare_dataset": True}}
-    return _build_trainer(_SftTrainer, SFTConfig, arguments, policy, rows, peft_config)
+    collator = _prepare_collator(ExampleCollator, policy, prefixes)
+    options = {"prefixes": prefixes, "data_collator": collator}
+    return _build_trainer(_SftTrainer, SFTConfig, arguments, policy, rows, peft_config, **options)
 
 
 def dpo_trainer(
@@ -60,22 +67,18 @@ def dpo_trainer(
     *,
     ce_weight: float,
     reference_file: Path,
-    share: bool,
+    prefixes: RowPrefixes | None = None,
 ) -> Any:
     """Build a trainer on rows of `prompt_ids`, `chosen_ids`, `rejected_ids`.
 
     `ce_weight` is that of the chosen response's cross-entropy, which is added to the loss in `arguments`. The
     reference's log-probabilities are read from `reference_file` if it exists, else computed and written there.
-    With `share`, both responses of a pair share their prompt (prefix/sharing.py).
+    With `prefixes`, what the rows share, the texts of a micro batch share them (prefix/sharing.py).
     """
     disable_dropout(policy.model)
-    collator = None
-    if share:
-        share_prefix(policy.model)
-        collator = PairCollator(pad_token_id=policy.encoder.end_ids[0])  # padding is never attended to: any id works
-    else:
-        _drop_padding_mask(policy.model)
-    options = {"ce_weight": ce_weight, "reference_file": reference_file, "data_collator": collator}
+    collator = _prepare_collator(PairCollator, policy, prefixes)
+    options = {"ce_weight": ce_weight, "reference_file": reference_file}
+    options |= {"prefixes": prefixes, "data_collator": collator}
     trainer = _build_trainer(_DpoTrainer, DPOConfig, arguments, policy, rows, peft_config, **options)
     if any(map(has_short_prefix, trainer.train_dataset["id"])):
         trainer.data_collator = SourceTaggingCollator(trainer.data_collator)
@@ -89,6 +92,17 @@ def reward_trainer(policy: Policy, rows: Dataset, peft_config: Any, arguments: d
     """
     _drop_padding_mask(policy.model)
     return _build_trainer(_RewardTrainer, RewardConfig, arguments, policy, rows, peft_config)
+
+
+def _prepare_collator(
+    collator: type[ExampleCollator | PairCollator], policy: Policy, prefixes: RowPrefixes | None
+) -> ExampleCollator | PairCollator | None:
+    """Prepare the model for shared prefixes, or for padded texts, and return the collator; None: TRL's own."""
+    if prefixes is None:
+        _drop_padding_mask(policy.model)
+        return None
+    share_prefix(policy.model)
+    return collator(pad_token_id=policy.encoder.end_ids[0])  # padding is never scored: any id works
 
 
 def _build_trainer(
@@ -146,6 +160,10 @@ def _score_answers_only() -> Iterator[None]:
 
 
 class _CompletionTrainerMixin(ExactResumeMixin):
+    def __init__(self, *, prefixes: RowPrefixes | None, **kwargs: Any) -> None:
+        self.prefixes = prefixes
+        super().__init__(**kwargs)
+
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         with _score_answers_only():
             return super().compute_loss(*args, **kwargs)  # type: ignore[misc]
@@ -276,10 +294,17 @@ def add_reference_logps(
 
 def _compute_reference_logps(trainer: Any, model: Any, rows: Dataset, batch_size: int) -> dict[str, list[float]]:
     accelerator = trainer.accelerator
-    by_length = sorted(range(len(rows)), key=rows["length"].__getitem__)
+    shared, processes = trainer.prefixes is not None, accelerator.num_processes
+    order = [*trainer.prefixes.order] if shared else sorted(range(len(rows)), key=rows["length"].__getitem__)
     # A sharded model computes only when all processes call it, so all need the same number of batches.
-    padded = by_length + by_length[:1] * (-len(by_length) % accelerator.num_processes)
-    process_rows = padded[accelerator.process_index :: accelerator.num_processes]
+    padded = order + order[:1] * (-len(order) % processes)
+    count = len(padded) // processes
+    # Rows that share a prefix stay together. Long rows are spread over the processes.
+    process_rows = (
+        padded[accelerator.process_index * count :][:count]
+        if shared
+        else padded[accelerator.process_index :: processes]
+    )
     loader = DataLoader(rows.select(process_rows), batch_size=batch_size, collate_fn=trainer.data_collator)
     batches = []
     with show_progress("train, batches of the reference", enabled=accelerator.is_main_process) as update:

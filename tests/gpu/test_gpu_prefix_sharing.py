@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from dpo_step import DPO_SETTINGS, DPOStep, compute_step, make_model
 from gpu_sizes import GPU_SIZES
 from peft import LoraConfig
 from tokenizers import Tokenizer, models
@@ -24,6 +23,7 @@ from transformers import (
     Qwen3Config,
 )
 from trl import DPOConfig, DPOTrainer
+from trl_step import DPO_SETTINGS, TrainingStep, compute_step, make_model
 
 from longreward.training.prefix.sharing import PairCollator, share_prefix
 from longreward.training.prefix.support import unsupported_reason
@@ -44,8 +44,8 @@ ARCHITECTURES: dict[str, Any] = {
     "qwen2_moe": Qwen2MoeConfig(**SIZES, num_experts=4, moe_intermediate_size=64, **EXPERTS),
 }
 EAGER_ONLY = ("gemma2", "gpt_oss")  # caps and sinks, which sdpa cannot compute
-LENGTHS = ((300, 40, 25), (120, 7, 60), (512, 33, 33))
-"""Tokens of prompt, chosen and rejected response."""
+LENGTHS = ((300, 40, 25), (120, 7, 60), (300, 33, 33), (512, 33, 33))
+"""Tokens of prompt, chosen and rejected response. Pairs with prompts of one length share all but its last 20 tokens."""
 
 
 class PreparedDPOTrainer(DPOTrainer):
@@ -63,7 +63,7 @@ def make_architecture(architecture: str, device: torch.device, attention: str | 
     return make_model(copy.deepcopy(ARCHITECTURES[architecture]), attention).to(device)
 
 
-def gradient_difference(step: DPOStep, other: DPOStep) -> float:
+def gradient_difference(step: TrainingStep, other: TrainingStep) -> float:
     """Return the largest difference of a weight's gradients, relative to the norm of the other's gradient."""
     assert step.gradients.keys() == other.gradients.keys()
     return max(
@@ -74,19 +74,26 @@ def gradient_difference(step: DPOStep, other: DPOStep) -> float:
 
 def make_rows(lengths: tuple[tuple[int, int, int], ...]) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
+
+    def tokens(count: int) -> list[int]:
+        return torch.randint(2, SIZES["vocab_size"], (count,), generator=generator).tolist()
+
+    documents = {prompt: tokens(prompt - 20) for prompt, _, _ in lengths}
     return [
         {
-            name: torch.randint(2, SIZES["vocab_size"], (length,), generator=generator).tolist()
-            for name, length in zip(("prompt_ids", "chosen_ids", "rejected_ids"), texts, strict=True)
+            "prompt_ids": documents[prompt] + tokens(20),
+            "chosen_ids": tokens(chosen),
+            "rejected_ids": tokens(rejected),
+            "ref_chosen_logps": -5.0 * chosen,
+            "ref_rejected_logps": -6.0 * rejected,
         }
-        | {"ref_chosen_logps": -5.0 * texts[1], "ref_rejected_logps": -6.0 * texts[2]}
-        for texts in lengths
+        for prompt, chosen, rejected in lengths
     ]
 
 
 def take_step(
     model: Any, folder: Any, *, shared: bool, lengths: tuple[tuple[int, int, int], ...] = LENGTHS, **options: Any
-) -> DPOStep:
+) -> TrainingStep:
     """Compute the loss and gradients of one batch on a copy of the model."""
     model = copy.deepcopy(model)
     lora = options.pop("lora", None)
@@ -106,14 +113,14 @@ def take_step(
     return compute_step(trainer)
 
 
-def assert_equal_in_float32(shared: DPOStep, stock: DPOStep) -> None:
+def assert_equal_in_float32(shared: TrainingStep, stock: TrainingStep) -> None:
     assert shared.loss == pytest.approx(stock.loss, rel=1e-5)
     assert shared.metrics == pytest.approx(stock.metrics, rel=1e-4, abs=1e-4)
     assert gradient_difference(shared, stock) < 5e-4
     assert max(float(gradient.abs().max()) for gradient in stock.gradients.values()) > 1e-3
 
 
-def assert_as_precise_as(shared: DPOStep, stock: DPOStep, exact: DPOStep) -> None:
+def assert_as_precise_as(shared: TrainingStep, stock: TrainingStep, exact: TrainingStep) -> None:
     """Compare two steps in 16 bits with one in float32: sharing must not be less precise than TRL by itself."""
     assert abs(shared.loss - exact.loss) < 2 * abs(stock.loss - exact.loss) + 5e-3 * abs(exact.loss)
     assert gradient_difference(shared, exact) < 1.5 * gradient_difference(stock, exact) + 5e-3

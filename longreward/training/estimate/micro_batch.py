@@ -10,7 +10,7 @@ Imports torch at the top, so import it only where a training starts.
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,17 +19,18 @@ import torch
 
 from longreward.utils.progress import format_duration
 
-MIN_MICRO_BATCHES = 30  # below, measuring would cost more than a tenth of the training
+MIN_MICRO_BATCHES = 100  # below, three measured ones would cost more than 3 % of the training
+MAX_SHARE = 0.02  # of a longer training
 BUDGET_S = 2.0  # a pass that takes longer is measured once: the overhead of the first pass is small beside it
 MAX_ROUNDS = 5  # of shorter passes, which are averaged since other processes may use the machine, too
 
 log = logging.getLogger(__name__)
 
 
-def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int, ...]]) -> float | None:
+def log_time_estimate(trainer: Any, model: Any, count_tokens: Callable[[Sequence[int]], int]) -> float | None:
     """Measure, log and return the seconds of the remaining updates; None where measuring is not worth it.
 
-    `text_lengths` holds the tokens of the texts as which each row passes the model. All processes call it together.
+    `count_tokens` returns the tokens as which rows pass the model together. All processes call it together.
     The optimizer's own time and that of checkpoints are not included.
     """
     steps = trainer.state.max_steps - trainer.state.global_step
@@ -37,13 +38,13 @@ def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int
     # Under DeepSpeed the backward pass owns the gradients, which could not be discarded.
     if remaining < MIN_MICRO_BATCHES or trainer.is_deepspeed_enabled:
         return None
-    group = trainer.args.per_device_train_batch_size * trainer.args.world_size
+    size = trainer.args.per_device_train_batch_size
+    group = size * trainer.args.world_size
     order = trainer.sampler.epoch_order(0)
     batches = [order[start : start + group] for start in range(0, len(order), group)]
-    tokens = []  # of each micro batch, padding included
-    for batch in batches:
-        lengths = [length for row in batch for length in text_lengths[row]]
-        tokens.append(max(lengths) * len(lengths))
+    # The processes compute at the same time, and the slowest one counts.
+    starts = range(0, group, size)
+    tokens = [max(count_tokens(batch[start : start + size]) for start in starts if batch[start:]) for batch in batches]
     by_tokens = sorted((i for i, batch in enumerate(batches) if len(batch) == group), key=tokens.__getitem__)
     if not by_tokens:
         return None
@@ -53,7 +54,8 @@ def log_time_estimate(trainer: Any, model: Any, text_lengths: Sequence[tuple[int
         if first_s > BUDGET_S:
             longest_s, median_s = first_s, _micro_batch_seconds(trainer, model, batches[median])
         else:  # the first pass was a warm-up
-            rounds = max(1, min(MAX_ROUNDS, remaining // MIN_MICRO_BATCHES, int(BUDGET_S / (2 * first_s))))
+            affordable = min(MAX_SHARE * remaining - 1, BUDGET_S / first_s)
+            rounds = max(1, min(MAX_ROUNDS, int(affordable / 2)))
             longest_s = median_s = 0.0
             for _ in range(rounds):
                 longest_s += _micro_batch_seconds(trainer, model, batches[longest]) / rounds

@@ -15,7 +15,7 @@ from longreward.data.formats import read_examples, read_pairs
 from longreward.errors import PolicyError
 from longreward.models.config import PolicyConfig
 from longreward.models.policy import load_tokenizer, policy_window
-from longreward.training.config import PrefixSharing, TrainingSettings
+from longreward.training.config import TrainingSettings
 from longreward.training.estimate.memory import (
     Device,
     MemoryEstimate,
@@ -27,18 +27,12 @@ from longreward.training.estimate.memory import (
     measure_shape,
 )
 from longreward.training.launch.launcher import launcher_file
+from longreward.training.length_grouping import build_sampler
 from longreward.training.pair_encoding import TokenMismatch
+from longreward.training.prefix.row_prefixes import RowPrefixes
 from longreward.training.prefix.support import unsupported_config_reason
 from longreward.training.template_check import check_template
 from longreward.training.training_data import RowLengths, TrainingData, tokenize_examples, tokenize_pairs
-
-
-@dataclass(frozen=True)
-class PairOptions:
-    """The settings of DPO that the data and the estimate depend on."""
-
-    prefix_sharing: PrefixSharing = "auto"
-    token_mismatch: TokenMismatch = "refuse"
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,14 @@ class TrainingEstimate:
     settings: TrainingSettings
     data: TrainingData
     pairs: bool
-    share: bool
-    """Whether both responses of a pair share their prompt."""
+    prefixes: RowPrefixes | None
+    """What the texts of a micro batch share if the model can; None where they share nothing, or should not."""
+    shares: bool
+    """Whether they do, as far as the model's config tells."""
+    tokens_per_row: float
+    """That pass the model."""
+    micro_batch_tokens: int
+    """That pass the model in the largest micro batch."""
     device: Device
     shape: ModelShape
     memory: MemoryEstimate
@@ -65,7 +65,7 @@ class TrainingEstimate:
         return {
             "peak_bytes": self.memory.total,
             "fixed_bytes": self.memory.fixed,
-            "tokens_per_row": self._mean_tokens(self.share),
+            "tokens_per_row": self.tokens_per_row,
             "steps": self.steps,
         }
 
@@ -87,18 +87,17 @@ class TrainingEstimate:
 
     def memory_lines(self) -> Iterator[str]:
         """Describe the tokens of a step, the memory estimate and the device."""
-        batch, tokens = self.settings.batch_size, self._mean_tokens(self.share)
-        sharing = f" (prefix sharing is {'on' if self.share else 'off'})" if self.pairs else ""
-        yield f"a step: {batch} rows of {tokens:,.0f} tokens on average{sharing}"
+        sharing = "on" if self.shares else "off"
+        yield (
+            f"a step: {self.settings.batch_size} rows of {self.tokens_per_row:,.0f} tokens on average "
+            f"(prefix sharing is {sharing})"
+        )
         sharded = f", divided among {self.shards} processes" if self.shards > 1 else ""
         yield (
             f"estimated peak memory: {format_gb(self.memory.total)}, of which weights, gradients and AdamW take "
             f"{format_gb(self.memory.fixed)}{sharded}; {self.device.name} has {format_gb(self.device.memory)}"
         )
         yield f"{self.steps:,} steps; their time is measured when the training starts"
-
-    def _mean_tokens(self, share: bool) -> float:
-        return statistics.fmean(_row_tokens(row, pairs=self.pairs, share=share) for row in self.data.row_lengths)
 
 
 def estimate_training(
@@ -108,13 +107,14 @@ def estimate_training(
     model: str,
     data: Path,
     rows_dir: Path | None = None,
-    pair_options: PairOptions | None = None,
+    token_mismatch: TokenMismatch | None = None,
     device: Device | None = None,
     processes: int | None = None,
 ) -> TrainingEstimate:
     """Check and tokenize `data`, and estimate the memory on `device` (None: this machine's).
 
-    Loads a tokenizer and a config, but no weights. The caller decides what to do where the estimate does not fit.
+    With `token_mismatch` the data holds pairs, without it examples. Loads a tokenizer and a config, but no weights. The
+    caller decides what to do where the estimate does not fit.
     """
     tokenizer = load_tokenizer(policy, model)
     limit = settings.max_length or policy_window(policy, model)
@@ -122,29 +122,29 @@ def estimate_training(
         raise PolicyError(f"{model}: its config does not say how long a text may be; set policy.window")
     options: dict[str, Any] = {"max_length": limit, "over_window": settings.over_window, "rows_dir": rows_dir}
     meta_model = build_meta_model(policy, model, lora=settings.lora)
-    if pair_options:
+    pairs = token_mismatch is not None
+    if token_mismatch is not None:
         check_template(tokenizer, read_pairs(data))
-        rows = tokenize_pairs(tokenizer, read_pairs(data), token_mismatch=pair_options.token_mismatch, **options)
-        reason = unsupported_config_reason(meta_model, longest=rows.stats.longest)
-        share = pair_options.prefix_sharing != "off" and reason is None
+        rows = tokenize_pairs(tokenizer, read_pairs(data), token_mismatch=token_mismatch, **options)
     else:
         check_template(tokenizer, read_examples(data))
         rows = tokenize_examples(tokenizer, read_examples(data), **options)
-        share = False
+    prefixes = find_prefixes(settings, rows)
+    shares = prefixes is not None and unsupported_config_reason(meta_model, longest=rows.stats.longest) is None
 
     shape = measure_shape(meta_model, settings.lora)
     device = device or local_device(policy)
-    pairs = pair_options is not None
-    # The most expensive rows pass the model together where rows are grouped by length.
-    costs = sorted((_row_tokens(row, pairs=pairs, share=share) for row in rows.row_lengths), reverse=True)
+    processes = processes or settings.processes or 1
+    mean, largest = _row_tokens(
+        settings, rows.row_lengths, prefixes if shares else None, pairs=pairs, processes=processes
+    )
     answers = sorted((sum(row[1:]) for row in rows.row_lengths), reverse=True)
-    tokens = sum(costs[: settings.micro_batch])
     # All launchers but DDP divide the model among the processes.
     replicated = settings.launcher_config is not None and launcher_file(settings).kind.startswith("MULTI_")
-    shards = 1 if replicated else processes or settings.processes or 1
+    shards = 1 if replicated else processes
     memory = estimate_memory(
         shape,
-        tokens=tokens,
+        tokens=largest,
         scored=sum(answers[: settings.micro_batch]),
         # On a CPU the training measures the model; until then float32, which needs more memory.
         bf16=device.cuda if settings.bf16 == "auto" else settings.bf16,
@@ -152,12 +152,35 @@ def estimate_training(
         checkpointing=settings.gradient_checkpointing,
         shards=shards,
     )
-    return TrainingEstimate(settings, rows, pairs, share, device, shape, memory, shards)
+    return TrainingEstimate(settings, rows, pairs, prefixes, shares, mean, largest, device, shape, memory, shards)
 
 
-def _row_tokens(row: RowLengths, *, pairs: bool, share: bool) -> int:
-    """Tokens that pass the model for one row: P + C + R where the prompt is shared, else 2 x (P + max(C, R))."""
-    prompt, chosen, rejected = row
-    if share or not pairs:
-        return prompt + chosen + rejected
-    return 2 * (prompt + max(chosen, rejected))
+def find_prefixes(settings: TrainingSettings, data: TrainingData) -> RowPrefixes | None:
+    """Return what the texts of a micro batch may share; None where that is nothing, or the settings say so."""
+    pairs = "prompt_ids" in data.rows.column_names
+    if settings.prefix_sharing == "off" or (settings.micro_batch == 1 and not pairs):
+        return None
+    prefixes = RowPrefixes.of_rows(data.rows)
+    return prefixes if pairs or len(prefixes.families) < len(prefixes.order) else None
+
+
+def _row_tokens(
+    settings: TrainingSettings, rows: list[RowLengths], prefixes: RowPrefixes | None, *, pairs: bool, processes: int
+) -> tuple[float, int]:
+    """Return the tokens that pass the model: for a row on average, and in the largest micro batch."""
+    size = settings.micro_batch
+    if prefixes is None:
+        costs = [2 * (prompt + max(answers)) if pairs else prompt + sum(answers) for prompt, *answers in rows]
+        # The most expensive rows pass the model together where rows are grouped by length.
+        return statistics.fmean(costs), sum(sorted(costs, reverse=True)[:size])
+    sampler = build_sampler(
+        [prompt + max(answers) for prompt, *answers in rows],
+        prefixes,
+        grouped=settings.group_by_length,
+        micro_batch=size,
+        processes=processes,
+        seed=settings.seed,
+    )
+    order = sampler.epoch_order(0)
+    costs = [prefixes.tokens(order[start : start + size]) for start in range(0, len(order), size)]
+    return sum(costs) / len(order), max(costs)

@@ -1,1 +1,1 @@
-"""DPO with shared prefixes: each long prompt is computed once for both responses of a pair, with exact results."""
+"""SFT and DPO with shared prefixes: what texts begin with together is computed once, with exact results."""

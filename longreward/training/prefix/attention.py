@@ -1,10 +1,10 @@
-"""Attention over packed pairs: the rejected response attends to the prompt, but not to the chosen response before it.
+"""Attention over packed texts: a text attends to the prefix that it shares and to itself, but not to other texts.
 
-    queries of [prompt | chosen]   over [prompt | chosen]      causal
-    queries of [rejected]          over [prompt | rejected]    causal, aligned at the lower right
+    queries of [document question-1]   over [document question-1]   causal
+    queries of [question-2]            over [document question-2]   causal, aligned at the lower right
 
-Both are plain causal attention, so that no mask of length x length is needed. (The second call is as small as the
-rejected response; where torch has no kernel for its alignment, as on a CPU, torch builds a mask of that size.)
+All calls are plain causal attention, so that no mask of length x length is needed. (A call has as many queries as a
+text adds to the row; where torch has no kernel for its alignment, as on a CPU, torch builds a mask of that size.)
 
 Imports torch and transformers at the top, so import it only where a training starts.
 """
@@ -12,7 +12,7 @@ Imports torch and transformers at the top, so import it only where a training st
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -24,22 +24,34 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from longreward.errors import PolicyError
 from longreward.models.shared_cache import unknown_arguments
+from longreward.training.prefix.text_tree import Branch
 
 
 class SharedPrefixError(PolicyError):
     """A model cannot share prefixes, for the reason `reason`."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}: set train.prefix_sharing to off")
+        super().__init__(f"{reason}: set prefix_sharing to off")
         self.reason = reason
 
 
-class PairLengthsMissingError(PolicyError):
-    """The lengths of a batch's pairs did not reach the attention."""
+class PackedTextsMissingError(PolicyError):
+    """The description of a batch's row did not reach the attention."""
 
 
-PairLengths = tuple[int, int, int]
-"""Tokens of a pair's prompt, chosen and rejected response."""
+class PackedTexts(TypedDict):
+    """A micro batch as one row: the value of `packed_texts` in a batch, and of `packed_row` in the model."""
+
+    input_ids: Tensor
+    """[1, tokens]."""
+    position_ids: Tensor
+    """[1, tokens]: of each token in its own text."""
+    answers: Tensor
+    """[texts, 1 + longest answer]: the index in the row of each answer's tokens, after that of the token before it."""
+    branches: tuple[Branch, ...]
+    """Which tokens attend to which ones: see TextTree."""
+    longest_text: NotRequired[int]
+    """Of all data, in a self-check; otherwise this batch's longest text counts."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +88,21 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    pair_lengths: tuple[PairLengths, ...] | None = None,
-    longest_pair: int | None = None,
+    packed_row: PackedTexts | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within each packed pair: [pairs, heads, row, d] in, [pairs, row, heads, d] out; padding stays zero.
+    """Attend within each text of a packed row: [1, heads, tokens, d] in, [1, tokens, heads, d] out.
 
-    `longest_pair` replaces the longest text of this batch where a self-check asks for the longest one of the data.
     PolicyError for an argument whose effect on a packed row is not known.
     """
-    if pair_lengths is None:
-        raise PairLengthsMissingError(
+    if packed_row is None:
+        raise PackedTextsMissingError(
             "a model that is set up for shared prefixes was given texts one by one: a reference model that the trainer "
-            "loaded by itself needs share_prefix() too, and every batch must come from PairCollator"
+            "loaded by itself needs share_prefix() too, and every batch must come from PairCollator or ExampleCollator"
         )
     layer = type(module).__name__
     if unknown := unknown_arguments(attention_mask=attention_mask, **kwargs):
@@ -101,43 +111,28 @@ def shared_prefix_attention(
         )
     if is_causal is False:
         raise SharedPrefixError(f"{layer} lets tokens see those behind them")
-    longest = longest_pair or max(prompt + max(chosen, rejected) for prompt, chosen, rejected in pair_lengths)
+    branches = packed_row["branches"]
+    longest = packed_row.get("longest_text") or max(map(_token_count, branches))
     if sliding_window and 0 < sliding_window < longest:  # 0 and -1 mean that there is no window
         raise SharedPrefixError(
-            f"a layer of this model sees {sliding_window:,} tokens back, and the longest pair has {longest:,}"
+            f"a layer of this model sees {sliding_window:,} tokens back, and the longest text has {longest:,}"
         )
     options = AttentionOptions(scaling, dropout, softcap, s_aux)
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return kernel(module, query, key, value, options)
-
-    rows = [
-        _attend_pair(attend, query[row : row + 1], key[row : row + 1], value[row : row + 1], lengths)
-        for row, lengths in enumerate(pair_lengths)
-    ]
-    return (rows[0] if len(rows) == 1 else torch.cat(rows)), None
+    outputs = []
+    for branch in branches:
+        start, stop = branch[-1]
+        keys, values = _select_tokens(key, branch), _select_tokens(value, branch)
+        outputs.append(kernel(module, query[:, :, start:stop], keys, values, options))
+    return torch.cat(outputs, dim=1), None
 
 
-def _attend_pair(
-    attend: Callable[[Tensor, Tensor, Tensor], Tensor],
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    lengths: PairLengths,
-) -> Tensor:
-    prompt, chosen, rejected = lengths
-    chosen_end, rejected_end = prompt + chosen, prompt + chosen + rejected
+def _token_count(branch: Branch) -> int:
+    return sum(stop - start for start, stop in branch)
 
-    def prompt_and_rejected(states: Tensor) -> Tensor:
-        return torch.cat([states[:, :, :prompt], states[:, :, chosen_end:rejected_end]], dim=2)
 
-    outputs = [
-        attend(query[:, :, :chosen_end], key[:, :, :chosen_end], value[:, :, :chosen_end]),
-        attend(query[:, :, chosen_end:rejected_end], prompt_and_rejected(key), prompt_and_rejected(value)),
-    ]
-    if (padding := query.shape[2] - rejected_end) > 0:
-        outputs.append(outputs[0].new_zeros(1, padding, *outputs[0].shape[2:]))
-    return torch.cat(outputs, dim=1)
+def _select_tokens(states: Tensor, branch: Branch) -> Tensor:
+    spans = [states[:, :, start:stop] for start, stop in branch]
+    return spans[0] if len(spans) == 1 else torch.cat(spans, dim=2)
 
 
 def sdpa_kernel(module: Any, query: Tensor, key: Tensor, value: Tensor, options: AttentionOptions) -> Tensor:

@@ -1,18 +1,22 @@
-"""DPO that computes each prompt once: a pair is one row, in which both responses follow the same prompt.
+"""SFT and DPO that compute each shared prefix once: a micro batch is one row, in which texts follow their common start.
 
-    stock      [prompt | chosen  ]        packed   [prompt | chosen | rejected]
-               [prompt | rejected]                  0 … P-1  P …      P …        positions
+    stock      [document question-1 chosen  ]      packed   [document | question-1 | chosen | rejected | question-2 | …]
+               [document question-1 rejected]                0 … D-1    D …          Q …      Q …        D …   positions
+               [document question-2 chosen  ]
+               [document question-2 rejected]
 
-With a prompt of P tokens and responses of C and R, a pair costs P + C + R tokens instead of 2 (P + max(C, R)). Each
-token attends to the same tokens as in its own text (attention.py), so log-probabilities and gradients are the same.
+The row has no padding, and each token attends to the same tokens as in its own text (attention.py), so
+log-probabilities and gradients are the same. What texts share is read from their token ids (text_tree.py): the prompt
+of a pair, the document of several questions about it.
 
-`DPOTrainer` is not changed. The collator gives it the responses only, each after the last token of its prompt, and one
-more key that passes through the trainer to the model's backbone. There, hooks replace the responses by the packed rows,
-and return the hidden states at the responses' positions. So the LM head, the losses and the metrics work on responses,
-which is all that DPO scores.
+TRL's trainers are not changed. The collators give them the answers only, each after the last token before it, and one
+more key that passes through the trainer to the model's backbone. There, hooks replace the answers by the packed row,
+and return the hidden states at the answers' positions. So the LM head, the losses and the metrics work on answers,
+which is all that SFT and DPO score.
 
     share_prefix(model)
     DPOTrainer(model, data_collator=PairCollator(tokenizer.pad_token_id), peft_config=lora, …)
+    SFTTrainer(model, data_collator=ExampleCollator(tokenizer.pad_token_id), peft_config=lora, …)
 
 Traps: pass `peft_config` rather than a PeftModel, whose reference would be a copy of its adapter. A separate reference
 model needs `share_prefix` as well; one that the trainer loads without it raises PolicyError at its first batch.
@@ -29,9 +33,11 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from longreward.errors import PolicyError
-from longreward.training.prefix.attention import PairLengths, attention_name
+from longreward.training.prefix.attention import PackedTexts, attention_name
+from longreward.training.prefix.text_tree import build_text_tree, span_indices
+from longreward.training.training_data import IGNORE_INDEX
 
-PACKED_PAIRS = "packed_pairs"
+PACKED_TEXTS = "packed_texts"
 
 
 @dataclass(frozen=True)
@@ -39,32 +45,66 @@ class PairCollator:
     """Collates rows with `prompt_ids`, `chosen_ids`, `rejected_ids`, none of them empty; nothing is truncated.
 
     For B pairs: `input_ids` and `completion_mask` [2B, 1 + longest response], the chosen responses before the rejected
-    ones; `attention_mask` [2B, longest text], from which the trainer counts tokens; `packed_pairs`, with `input_ids`
-    [B, longest row] and `lengths`, one PairLengths a pair; `ref_chosen_logps`, `ref_rejected_logps` where rows have
-    them.
+    ones; `attention_mask` [2B, longest text], from which the trainer counts tokens; `packed_texts`; `ref_chosen_logps`,
+    `ref_rejected_logps` where rows have them.
     """
 
     pad_token_id: int
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        # TRL splits the batch in the middle: all chosen responses come before all rejected ones.
         texts = [(row["prompt_ids"], row[column]) for column in ("chosen_ids", "rejected_ids") for row in rows]
-        packed = [[*row["prompt_ids"], *row["chosen_ids"], *row["rejected_ids"]] for row in rows]
-        batch: dict[str, Any] = {
-            # The hidden state of the prompt's last token predicts the first token of the response.
-            "input_ids": _pad([[prompt[-1], *response] for prompt, response in texts], self.pad_token_id),
-            "completion_mask": _pad([[0] + [1] * len(response) for _, response in texts], 0),
-            "attention_mask": _pad([[1] * (len(prompt) + len(response)) for prompt, response in texts], 0),
-            PACKED_PAIRS: {
-                "input_ids": _pad(packed, self.pad_token_id),
-                "lengths": tuple(
-                    (len(row["prompt_ids"]), len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows
-                ),
-            },
-        }
+        batch = _pack(texts, self.pad_token_id)
+        batch["completion_mask"] = _pad([[0] + [1] * len(response) for _, response in texts], 0)
         for name in ("ref_chosen_logps", "ref_rejected_logps"):
             if name in rows[0]:
                 batch[name] = torch.tensor([row[name] for row in rows])
         return batch
+
+
+@dataclass(frozen=True)
+class ExampleCollator:
+    """Collates rows with `input_ids` and `labels`, which are -100 before the answer; nothing is truncated.
+
+    For B examples: `input_ids` and `labels` [B, 1 + longest answer]; `attention_mask` [B, longest text], from which the
+    trainer counts tokens; `packed_texts`.
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        starts = [_answer_start(row["labels"]) for row in rows]
+        texts = [(row["input_ids"][:start], row["input_ids"][start:]) for row, start in zip(rows, starts, strict=True)]
+        batch = _pack(texts, self.pad_token_id)
+        labels = [[IGNORE_INDEX, *row["labels"][start:]] for row, start in zip(rows, starts, strict=True)]
+        batch["labels"] = _pad(labels, IGNORE_INDEX)
+        return batch
+
+
+def _answer_start(labels: Sequence[int]) -> int:
+    """Return the index of the first token that is predicted; the very first of a text never is."""
+    return next((index for index in range(1, len(labels)) if labels[index] != IGNORE_INDEX), len(labels))
+
+
+def _pack(texts: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> dict[str, Any]:
+    """Return the answers of texts, given as tokens before the answer and answer, and the packed row."""
+    tree = build_text_tree([[*context, *answer] for context, answer in texts])
+    answers = [
+        span_indices(branch)[len(context) - 1 :].tolist()
+        for (context, _), branch in zip(texts, tree.texts, strict=True)
+    ]
+    packed: PackedTexts = {
+        "input_ids": torch.from_numpy(tree.tokens)[None],
+        "position_ids": torch.from_numpy(tree.positions)[None],
+        "answers": _pad(answers, 0),
+        "branches": tree.branches,
+    }
+    return {
+        # The hidden state of the last token before the answer predicts the answer's first token.
+        "input_ids": _pad([[context[-1], *answer] for context, answer in texts], pad_token_id),
+        "attention_mask": _pad([[1] * (len(context) + len(answer)) for context, answer in texts], 0),
+        PACKED_TEXTS: packed,
+    }
 
 
 def _pad(rows: list[list[int]], value: int) -> Tensor:
@@ -88,36 +128,25 @@ class SharedPrefix:
 
 
 def share_prefix(model: Any) -> SharedPrefix:
-    """Make a causal language model of transformers, without any adapter, accept batches of PairCollator only."""
+    """Make a causal language model of transformers, without any adapter, accept batches of the collators above only."""
     shared = SharedPrefix(model, _attention=model.config._attn_implementation)
     model.set_attn_implementation(attention_name(shared._attention))
 
     def pack(backbone: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        if PACKED_PAIRS not in kwargs:
+        packed: PackedTexts | None = kwargs.get(PACKED_TEXTS)
+        if packed is None:
             raise PolicyError(
                 "a model that is set up for shared prefixes was given texts one by one: batches must come from "
-                "PairCollator, or else call remove() on the result of share_prefix()"
+                "PairCollator or ExampleCollator, or else call remove() on the result of share_prefix()"
             )
         shared.batches += 1
-        packed = kwargs[PACKED_PAIRS]
-        replaced = (PACKED_PAIRS, "input_ids", "attention_mask")
-        kwargs = {name: value for name, value in kwargs.items() if name not in replaced}
-        rows, lengths = packed["input_ids"], packed["lengths"]
-        kwargs |= {
-            "input_ids": rows,
-            "position_ids": row_positions(lengths, rows.shape[1], rows.device),
-            "pair_lengths": lengths,
-        }
-        if "longest_pair" in packed:  # of a self-check
-            kwargs["longest_pair"] = packed["longest_pair"]
-        return (), kwargs
+        kwargs = {name: value for name, value in kwargs.items() if name not in (PACKED_TEXTS, "attention_mask")}
+        inputs = {"input_ids": packed["input_ids"], "position_ids": packed["position_ids"]}
+        # Under another name than in the batch, so that the attention of a model without these hooks notices.
+        return (), kwargs | inputs | {"packed_row": packed}
 
     def unpack(backbone: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        hidden = output.last_hidden_state
-        indices = response_indices(kwargs["pair_lengths"], hidden.device)
-        # TRL splits the batch in the middle: all chosen responses come before all rejected ones.
-        rows = torch.arange(len(hidden), device=hidden.device).repeat(2)
-        output.last_hidden_state = hidden[rows[:, None], indices]
+        output.last_hidden_state = output.last_hidden_state[0, kwargs["packed_row"]["answers"]]
         return output
 
     backbone = model.base_model
@@ -126,22 +155,3 @@ def share_prefix(model: Any) -> SharedPrefix:
         backbone.register_forward_hook(unpack, with_kwargs=True),
     ]
     return shared
-
-
-def row_positions(lengths: Sequence[PairLengths], width: int, device: torch.device) -> Tensor:
-    """Return the position ids of packed rows, [pairs, width]: the rejected response starts behind the prompt again."""
-    positions = torch.zeros(len(lengths), width, dtype=torch.long, device=device)
-    for row, (prompt, chosen, rejected) in zip(positions, lengths, strict=True):
-        chosen_end, rejected_end = prompt + chosen, prompt + chosen + rejected
-        row[:chosen_end] = torch.arange(chosen_end, device=device)
-        row[chosen_end:rejected_end] = torch.arange(prompt, prompt + rejected, device=device)
-    return positions
-
-
-def response_indices(lengths: Sequence[PairLengths], device: torch.device) -> Tensor:
-    """Return where a packed row has the prompt's last token and each response: [2 * pairs, 1 + longest response]."""
-    chosen_indices = [[prompt - 1, *range(prompt, prompt + chosen)] for prompt, chosen, _ in lengths]
-    rejected_indices = [
-        [prompt - 1, *range(prompt + chosen, prompt + chosen + rejected)] for prompt, chosen, rejected in lengths
-    ]
-    return _pad(chosen_indices + rejected_indices, 0).to(device)

@@ -1,4 +1,4 @@
-"""Check whether a model can share prefixes: by its config, then by an exact comparison on two small pairs.
+"""Check whether a model can share prefixes: by its config, then by an exact comparison on a few small texts.
 
 Imports torch and transformers at the top, so import it only where a training starts.
 """
@@ -14,35 +14,38 @@ from torch import Tensor, nn
 
 from longreward.errors import PolicyError
 from longreward.training.config import PrefixSharing
-from longreward.training.prefix.attention import KERNELS, PairLengthsMissingError, SharedPrefixError
-from longreward.training.prefix.sharing import PACKED_PAIRS, PairCollator, share_prefix
+from longreward.training.prefix.attention import KERNELS, PackedTexts, PackedTextsMissingError, SharedPrefixError
+from longreward.training.prefix.sharing import PACKED_TEXTS, ExampleCollator, share_prefix
+from longreward.training.training_data import IGNORE_INDEX
 
 logger = logging.getLogger(__name__)
 
-TRIAL_PAIRS = ((6, 4, 3), (5, 1, 5))  # tokens of prompt, chosen and rejected response
+TRIAL_TEXTS = ((40, 6, 4), (40, 6, 3), (40, 9, 2), (5, 2, 3))
+"""Tokens of document, question and answer: the first two texts share their prompt, the third one shares their document,
+and the last one shares nothing."""
 TOLERANCE = 1e-4
 """Largest relative difference of the hidden states in float32. Rounding alone caused at most 2e-5 in random models of
 2 to 80 layers; in bfloat16 it would cause 0.01, which would hide a forgotten score cap."""
 
 
-def shares_prefixes(setting: PrefixSharing, model: Any, *, longest: int) -> bool:
-    """Return whether the pairs' prompts are computed once; the log names the reason why not.
+def shares_prefixes(setting: PrefixSharing, model: Any, *, longest: int, section: str) -> bool:
+    """Return whether shared prefixes are computed once; the log names the reason why not.
 
-    PolicyError if the setting is `on` and the model cannot.
+    PolicyError if the `setting` in `section` is `on` and the model cannot.
     """
     reason = None if setting == "off" else unsupported_reason(model, longest=longest)
     if reason is None:
         return setting != "off"
     if setting == "on":
-        raise PolicyError(f"train.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
-    logger.warning("prefix sharing is off, so each prompt is computed twice: %s", reason)
+        raise PolicyError(f"{section}.prefix_sharing is on, and this model cannot: {reason}; set it to auto or off")
+    logger.warning("prefix sharing is off, so prefixes that texts share are computed for each text: %s", reason)
     return False
 
 
 def unsupported_reason(model: Any, *, longest: int) -> str | None:
     """Return why `model`, without any adapter, cannot share prefixes; None where it can.
 
-    `longest` counts the tokens of the longest prompt with its longer response. In a training on several processes all
+    `longest` counts the tokens of the longest text. In a training on several processes all
     call it together and the first one decides: under FSDP the others may not hold the weights yet.
     """
     reason = unsupported_config_reason(model, longest=longest)
@@ -73,9 +76,9 @@ def unsupported_config_reason(model: Any, *, longest: int) -> str | None:
         return f"it has layers of {', '.join(sorted(other_layers))}, which read a row as one text"
     window = getattr(config, "sliding_window", None)
     if window and 0 < window < longest:  # Qwen2-MoE has 0 where there is none
-        return f"some of its layers see {window:,} tokens back, and the longest pair has {longest:,}"
+        return f"some of its layers see {window:,} tokens back, and the longest text has {longest:,}"
     if hasattr(config, "output_router_logits") and getattr(config, "router_aux_loss_coef", None):
-        return "its loss for balancing experts would count each prompt once (router_aux_loss_coef 0 leaves it out)"
+        return "its loss for balancing experts would count shared tokens once (router_aux_loss_coef 0 leaves it out)"
     return None
 
 
@@ -84,54 +87,63 @@ def _trial_reason(model: Any, longest: int) -> str | None:
         difference = hidden_state_difference(model, longest=longest)
     except SharedPrefixError as error:
         return error.reason
-    except PairLengthsMissingError:  # Nemotron in transformers 5.23
+    except PackedTextsMissingError:  # Nemotron in transformers 5.23
         return f"{type(model).__name__} does not pass keyword arguments on to its attention"
     except Exception as error:  # a model's own code may raise anything on a packed row, and must not end a training
         lines = str(error).strip().splitlines()
         return f"a self-check failed with {type(error).__name__}: {lines[0] if lines else ''}"
     if difference <= TOLERANCE:  # False for NaN
         return None
-    return f"on a trial pair its hidden states differ by {difference:.2g} of their size from those of the texts alone"
+    return f"on trial texts its hidden states differ by {difference:.2g} of their size from those of the texts alone"
 
 
 @torch.no_grad()
 def hidden_state_difference(model: Any, *, longest: int) -> float:
-    """Return the largest relative difference between the hidden states of packed pairs and of their separate texts.
+    """Return the largest relative difference between the hidden states of packed texts and of the texts alone.
 
     Computed in float32 whatever the dtype of the weights, and with `eager` in place of flash attention, which accepts
     16-bit numbers only. Sliding windows are compared with `longest`, the longest text of the data.
     """
-    generator = torch.Generator().manual_seed(0)
-    vocabulary = model.get_input_embeddings().num_embeddings
-    rows = [
-        {
-            name: torch.randint(0, vocabulary, (length,), generator=generator).tolist()
-            for name, length in zip(("prompt_ids", "chosen_ids", "rejected_ids"), lengths, strict=True)
-        }
-        for lengths in TRIAL_PAIRS
-    ]
+    rows = _trial_rows(model.get_input_embeddings().num_embeddings)
     device = model.get_input_embeddings().weight.device
-    batch = PairCollator(pad_token_id=0)(rows)
+    batch = ExampleCollator(pad_token_id=0)(rows)
+    packed: PackedTexts = batch[PACKED_TEXTS]
+    packed = {**packed, "longest_text": longest}
+    for name in ("input_ids", "position_ids", "answers"):
+        packed[name] = packed[name].to(device)
     with _without_flash_attention(model), _compute_in_float32(model.base_model):
         separate = []
-        for column in ("chosen_ids", "rejected_ids"):
-            for row in rows:
-                ids = torch.tensor([row["prompt_ids"] + row[column]], device=device)
-                hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-                separate.append(hidden[len(row["prompt_ids"]) - 1 :].float())
+        for row, (document, question, _) in zip(rows, TRIAL_TEXTS, strict=True):
+            ids = torch.tensor([row["input_ids"]], device=device)
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+            separate.append(hidden[document + question - 1 :].float())
         shared = share_prefix(model)
         try:
-            pairs = batch[PACKED_PAIRS]
-            packed = model.base_model(
-                input_ids=batch["input_ids"].to(device),
-                packed_pairs={**pairs, "input_ids": pairs["input_ids"].to(device), "longest_pair": longest},
-                use_cache=False,
-            ).last_hidden_state
+            input_ids = batch["input_ids"].to(device)
+            states = model.base_model(input_ids=input_ids, packed_texts=packed, use_cache=False).last_hidden_state
         finally:
             shared.remove()
     return max(
-        float((states - packed[i, : len(states)].float()).norm() / states.norm()) for i, states in enumerate(separate)
+        float((alone - together[: len(alone)].float()).norm() / alone.norm())
+        for alone, together in zip(separate, states, strict=True)
     )
+
+
+def _trial_rows(vocabulary: int) -> list[dict[str, list[int]]]:
+    generator = torch.Generator().manual_seed(0)
+    sampled: dict[tuple[int, ...], list[int]] = {}  # equal lengths stand for equal tokens
+
+    def tokens(*lengths: int) -> list[int]:
+        ids = torch.randint(0, vocabulary, lengths[-1:], generator=generator).tolist()
+        return sampled.setdefault(lengths, ids)
+
+    return [
+        {
+            "input_ids": tokens(document) + tokens(document, question) + tokens(document, question, answer),
+            "labels": [IGNORE_INDEX] * (document + question) + [0] * answer,
+        }
+        for document, question, answer in TRIAL_TEXTS
+    ]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from longreward.training import run, trainers
 from longreward.training.dpo import TrainConfig, loss_arguments
 from longreward.training.estimate.memory import estimate_memory, measure_shape
 from longreward.training.lora import build_lora_config
+from longreward.training.prefix.row_prefixes import RowPrefixes
 
 PROMPT, CHOSEN, REJECTED = 1200, 200, 160
 LLAMA = LlamaConfig(
@@ -48,18 +49,19 @@ row = {"id": "1", "prompt_ids": [5] * PROMPT, "chosen_ids": [6] * CHOSEN, "rejec
 row["length"] = PROMPT + CHOSEN
 share = config.prefix_sharing != "off"
 shape = measure_shape(copy.deepcopy(model), config.lora)
+rows = Dataset.from_list([row] * 2)
 with tempfile.TemporaryDirectory() as name:
     folder = Path(name)
     arguments = run.trainer_arguments(config, policy, state=folder, max_length=4096, bf16=config.bf16)
     (folder / "reference.json").write_text(json.dumps({"ref_chosen_logps": [0] * 2, "ref_rejected_logps": [0] * 2}))
     trainer = trainers.dpo_trainer(
         policy,
-        Dataset.from_list([row] * 2),
+        rows,
         build_lora_config(config.lora, model),
         arguments | loss_arguments(config),
         ce_weight=config.ce_weight,
         reference_file=folder / "reference.json",
-        share=share,
+        prefixes=RowPrefixes.of_rows(rows) if share else None,
     )
     start = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of the resident memory

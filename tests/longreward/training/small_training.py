@@ -4,6 +4,7 @@ In micro batches of two, two of them an update (the third of an epoch has one): 
 with a checkpoint after the 4th and the 8th and metrics after the 3rd, 6th and 9th. The n-th text has 13 + n tokens.
 """
 
+from itertools import starmap
 from pathlib import Path
 
 import pytest
@@ -38,29 +39,30 @@ TRAININGS = {
 VOCABULARY = "the town is in north of river and anna was mayor when ben built bridge".split()  # noqa: SIM905
 
 
-def vocabulary_pair(number: int) -> PreferencePair:
+def vocabulary_pair(number: int, query: str = "who ?") -> PreferencePair:
     context = " ".join(VOCABULARY[: 2 + number]) + " ."
     rejected = " ".join(VOCABULARY[: 1 + number % 3])
-    return make_pair(number, f"it is {VOCABULARY[number]} .", rejected, context=context, query="who ?")
+    return make_pair(number, f"it is {VOCABULARY[number]} .", rejected, context=context, query=query)
 
 
-def make_example(number: int) -> Example:
+def make_example(number: int, query: str = "who ?") -> Example:
     context = " ".join(VOCABULARY[: 2 + number]) + " ."
     return Example(
-        id=str(number), document_id="1", context=context, query="who ?", answer=f"it is {VOCABULARY[number]} ."
+        id=str(number), document_id="1", context=context, query=query, answer=f"it is {VOCABULARY[number]} ."
     )
 
 
 class Training:
-    def __init__(self, kind: str, folder: Path, base: Path):
+    def __init__(self, kind: str, folder: Path, base: Path, questions: tuple[str, ...] = ("who ?",)):
         self.kind, self.base, self.out, self.state = kind, base, folder / "model", folder / "state"
         self.data, self.metrics = folder / "data.jsonl", []
         self.policy = PolicyConfig(base_model="unused")
         folder.mkdir(parents=True, exist_ok=True)
+        numbers = [(number, questions[number % len(questions)]) for number in range(10)]
         if kind.startswith("dpo"):
-            write_pairs(self.data, map(vocabulary_pair, range(10)))
+            write_pairs(self.data, starmap(vocabulary_pair, numbers))
         else:
-            write_examples(self.data, map(make_example, range(10)))
+            write_examples(self.data, starmap(make_example, numbers))
 
     def log(self, step, metrics):
         self.metrics.append((step, metrics))

@@ -15,6 +15,7 @@ from longreward.models.policy import load_policy
 from longreward.training import run, trainers
 from longreward.training.config import LoraSettings
 from longreward.training.dpo import TrainConfig, loss_arguments, train_dpo
+from longreward.training.prefix.row_prefixes import RowPrefixes
 from longreward.training.training_data import tokenize_pairs
 
 PAIRS = [
@@ -86,7 +87,7 @@ def make_trainer(policy, reference_file: Path, tmp_path: Path, *, share: bool = 
         arguments | loss_arguments(FAST),
         ce_weight=FAST.ce_weight,
         reference_file=reference_file,
-        share=share,
+        prefixes=RowPrefixes.of_rows(rows.rows) if share else None,
     )
 
 
@@ -114,10 +115,11 @@ def test_loss_equals_formula_of_paper(policy, tmp_path, share):
         assert loss == pytest.approx(sum(expected[index] for index in indices) / len(indices), rel=1e-4)
 
 
-def test_reference_is_sft_model(policy, tmp_path):
+@pytest.mark.parametrize("share", [False, True], ids=["texts", "shared-prefix"])
+def test_reference_is_sft_model(policy, tmp_path, share):
     expected = [(log_probability(policy, p, p.chosen)[0], log_probability(policy, p, p.rejected)[0]) for p in PAIRS]
     reference_file = tmp_path / "reference.json"
-    make_trainer(policy, reference_file, tmp_path)
+    make_trainer(policy, reference_file, tmp_path, share=share)
     result = json.loads(reference_file.read_text())
     assert result["ref_chosen_logps"] == pytest.approx([chosen for chosen, _ in expected], rel=1e-4)
     assert result["ref_rejected_logps"] == pytest.approx([rejected for _, rejected in expected], rel=1e-4)

@@ -33,7 +33,7 @@ def test_nan_stops_training_and_keeps_last_good_checkpoint(tiny_policy, tmp_path
     with monkeypatch.context() as patch:
         break_at(9, patch, what)  # of five micro batches an epoch: the second epoch's fourth, in the fifth update
         with pytest.raises(PolicyError) as caught:
-            training.run(save_steps=1)
+            training.run(save_steps=1, prefix_sharing="off")
     message = str(caught.value)
     order = LengthGroupedSampler(range(13, 23), group=2, seed=0).epoch_order(1)  # the n-th text has 13 + n tokens
     rows = order[6:8] if what == "loss" else order[4:8]
@@ -45,9 +45,9 @@ def test_nan_stops_training_and_keeps_last_good_checkpoint(tiny_policy, tmp_path
     if what == "gradient":  # both leave the same checkpoint
         return
     training.metrics.clear()
-    assert training.run(save_steps=1).resumed_from == 4
+    assert training.run(save_steps=1, prefix_sharing="off").resumed_from == 4
     uninterrupted = Training("sft", tmp_path / "whole", tiny_policy)
-    uninterrupted.run(save_steps=1)
+    uninterrupted.run(save_steps=1, prefix_sharing="off")
     assert training.metrics == uninterrupted.metrics
 
 
@@ -63,7 +63,7 @@ def test_infinite_weights_not_saved(tiny_policy, tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.optim.AdamW, "step", overflow)
     with pytest.raises(PolicyError, match=r"the weight .* after update 1 is not a finite number"):
-        training.run(save_steps=1)
+        training.run(save_steps=1, prefix_sharing="off")
     assert not [*training.state.glob("*/checkpoint-*")]
     assert not training.out.exists()
 

@@ -212,8 +212,14 @@ def test_adapter_on_two_processes_merged(run_in, fsdp_on_cpu, kind):
 
 
 @pytest.mark.slow
-def test_sft_on_two_processes_trains_as_one(tmp_path, tiny_policy, write_lines):
-    rows = [{"idx": str(n), "context": c, "query": q, "answer": a} for n, (c, q, a, _) in enumerate(TEXTS)]
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
+def test_sft_on_two_processes_trains_as_one(tmp_path, tiny_policy, write_lines, fsdp_on_cpu, kind):
+    """With shared documents on two processes, and without them on one."""
+    rows = [
+        {"idx": f"{n}-{q}", "context": c, "query": q, "answer": a}
+        for n, (c, query, a, _) in enumerate(TEXTS)
+        for q in (query, "who ?")
+    ]
     data = write_lines(tmp_path / "sft.jsonl", rows)
 
     def losses(name: str, **changes) -> list[float]:
@@ -229,7 +235,8 @@ def test_sft_on_two_processes_trains_as_one(tmp_path, tiny_policy, write_lines):
         )
         return result
 
-    assert losses("two", **TWO_PROCESSES) == pytest.approx(losses("one"), rel=1e-5)
+    two = losses("two", micro_batch=2, prefix_sharing="on", **TWO_PROCESSES | {"launcher_config": kind})
+    assert two == pytest.approx(losses("one", prefix_sharing="off"), rel=1e-4)
 
 
 @pytest.mark.slow

@@ -1,11 +1,18 @@
 import itertools
+import math
+import random
 from collections import Counter
 
+import pyarrow as pa
 import pytest
+import torch
+from datasets import Dataset
 from small_training import Training
 
 from longreward.training import run
-from longreward.training.length_grouping import LengthGroupedSampler, padding_share
+from longreward.training.length_grouping import LengthGroupedSampler, PrefixGroupedSampler, padding_share
+from longreward.training.prefix.row_prefixes import RowPrefixes
+from longreward.training.prefix.text_tree import build_text_tree
 
 # Two kinds of pairs, as in a set of long and short documents; 100 rows of 1,000 to 1,099 tokens, 100 of 100 to 199.
 LENGTHS = [1000 + n if n % 2 else 100 + n for n in range(200)]
@@ -77,31 +84,124 @@ def test_one_row_and_no_rows():
 
 
 def test_report_has_padding(tiny_policy, tmp_path):
-    figures = Training("sft", tmp_path, tiny_policy).run(max_steps=1).metrics()
+    def padding(name, **changes):
+        return Training("sft", tmp_path / name, tiny_policy).run(max_steps=1, **changes).metrics()["padding"]
+
     # Texts of 13 to 22 tokens: sorted, neighbours of a micro batch differ by one or two tokens.
-    ungrouped = Training("sft", tmp_path / "ungrouped", tiny_policy).run(max_steps=1, group_by_length=False).metrics()
-    assert 0 < figures["padding"] < ungrouped["padding"] < 0.3
-    alone = Training("sft", tmp_path / "alone", tiny_policy).run(max_steps=1, micro_batch=1).metrics()
-    assert alone["padding"] == 0
+    grouped = padding("grouped", prefix_sharing="off")
+    assert 0 < grouped < padding("ungrouped", prefix_sharing="off", group_by_length=False) < 0.3
+    assert padding("alone", micro_batch=1) == 0
+    assert padding("shared") == 0
 
 
-@pytest.mark.parametrize(("kind", "sharing"), [("sft", None), ("dpo", "off"), ("dpo", "on")])
-def test_reported_padding_equals_batches(tiny_policy, tmp_path, monkeypatch, kind, sharing):
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_reported_padding_equals_batches(tiny_policy, tmp_path, monkeypatch, kind):
     counted = []
 
     def count(trainer):
         for batch in trainer.get_train_dataloader():
-            masked = batch.get("packed_pairs")
-            if masked is None:
-                counted.append((batch["input_ids"].numel(), int(batch["attention_mask"].sum())))
-            else:
-                counted.append((masked["input_ids"].numel(), sum(map(sum, masked["lengths"]))))
+            counted.append((batch["input_ids"].numel(), int(batch["attention_mask"].sum())))
         return original(trainer)
 
     original = run.reported_padding
     monkeypatch.setattr(run, "reported_padding", count)
-    changes = {} if sharing is None else {"prefix_sharing": sharing}
-    report = Training(kind, tmp_path, tiny_policy).run(max_steps=1, **changes)
+    report = Training(kind, tmp_path, tiny_policy).run(max_steps=1, prefix_sharing="off")
     passed, real = map(sum, zip(*counted, strict=True))
     assert report.padding == pytest.approx(1 - real / passed)
     assert report.padding > 0
+
+
+DOCUMENTS = [5, 1, 3, 8, 2, 2, 1, 6, 4]
+"""The number of questions about each document."""
+
+
+def document_rows() -> Dataset:
+    """Return rows about documents of 40 to 120 tokens in random order, with the document's number as their first id."""
+    rows = [
+        {"input_ids": [document] * (40 + 10 * document) + [100 + question, 7, 8]}
+        for document, questions in enumerate(DOCUMENTS)
+        for question in range(questions)
+    ]
+    random.Random(0).shuffle(rows)
+    return Dataset(pa.table({"input_ids": pa.array([row["input_ids"] for row in rows], pa.list_(pa.int32()))}))
+
+
+def documents_of(rows, batch):
+    return [rows[row]["input_ids"][0] for row in batch]
+
+
+@pytest.mark.parametrize("micro_batch", [2, 3, 4, 8])
+def test_rows_of_document_share_micro_batch(micro_batch):
+    rows = document_rows()
+    sampler = PrefixGroupedSampler(RowPrefixes.of_rows(rows), micro_batch=micro_batch, processes=1, seed=0)
+    first, second = sampler.epoch_order(0), sampler.epoch_order(1)
+    assert Counter(first) == Counter(second) == Counter(range(sum(DOCUMENTS)))
+    assert first != second
+    # A document in as few micro batches as possible; leftover rows may split a few.
+    computed = sum(len(set(documents_of(rows, batch))) for batch in batches(first, micro_batch))
+    fewest = sum(math.ceil(questions / micro_batch) for questions in DOCUMENTS)
+    assert fewest <= computed <= fewest + 2
+    ungrouped = LengthGroupedSampler([1] * sum(DOCUMENTS), group=1, seed=0).epoch_order(0)
+    assert computed < sum(len(set(documents_of(rows, batch))) for batch in batches(ungrouped, micro_batch))
+
+
+def test_first_micro_batch_has_most_tokens():
+    rows = document_rows()
+    prefixes = RowPrefixes.of_rows(rows)
+    for seed in range(5):
+        order = PrefixGroupedSampler(prefixes, micro_batch=4, processes=1, seed=seed).epoch_order(0)
+        tokens = [prefixes.tokens(batch) for batch in batches(order, 4)]
+        assert tokens[0] == max(tokens)
+
+
+def test_order_of_prefixes_depends_on_seed_and_epoch_only():
+    prefixes = RowPrefixes.of_rows(document_rows())
+    sampler = PrefixGroupedSampler(prefixes, micro_batch=4, processes=1, seed=0)
+    sampler.epoch = 3
+    again = RowPrefixes.of_rows(document_rows())
+    assert [*sampler] == PrefixGroupedSampler(again, micro_batch=4, processes=1, seed=0).epoch_order(3)
+    assert [*sampler] != PrefixGroupedSampler(prefixes, micro_batch=4, processes=1, seed=1).epoch_order(3)
+
+
+def test_processes_get_micro_batches_of_similar_cost():
+    rows = Dataset.from_list([{"input_ids": [n] * (50 if n % 2 else 500) + [1]} for n in range(2, 162)])
+    prefixes = RowPrefixes.of_rows(rows)
+    order = PrefixGroupedSampler(prefixes, micro_batch=1, processes=2, seed=0).epoch_order(0)
+    lengths = [len(rows[row]["input_ids"]) for row in order]
+    assert sum(one != other for one, other in batches(lengths, 2)) <= 4
+
+
+def test_tokens_equal_those_of_packed_rows():
+    rows = document_rows()
+    prefixes = RowPrefixes.of_rows(rows)
+    for batch in ([0], [3, 9], [*range(8)], [*range(20)]):
+        tree = build_text_tree([rows[row]["input_ids"] for row in batch])
+        assert prefixes.tokens(batch) == len(tree.tokens)
+
+
+def test_tokens_of_pairs_by_hand():
+    pair = {"prompt_ids": [5] * 20 + [1], "chosen_ids": [2, 3], "rejected_ids": [4]}
+    other = {"prompt_ids": [5] * 20 + [6, 7], "chosen_ids": [2], "rejected_ids": [4]}
+    short = {"prompt_ids": [8], "chosen_ids": [2] * 9, "rejected_ids": [4] * 10}  # not worth sharing
+    prefixes = RowPrefixes.of_rows(Dataset.from_list([pair, short, other]))
+    assert prefixes.tokens([0]) == 21 + 2 + 1
+    assert prefixes.tokens([0, 2]) == 20 + (1 + 2 + 1) + (2 + 1 + 1)
+    assert prefixes.tokens([1, 0]) == 2 + 19 + 24
+    assert [sorted(family) for family in prefixes.families] == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo"])
+def test_training_on_shared_documents_equals_separate_texts(tiny_policy, tmp_path, kind):
+    """The n-th of ten texts has the first 2 + n words of a document, so that micro batches share some of them."""
+    shared, separate = (
+        Training(kind, tmp_path / sharing, tiny_policy, questions=("who ?", "where is the bridge ?"))
+        for sharing in ("on", "off")
+    )
+    shared.run(prefix_sharing="on", group_by_length=False)
+    separate.run(prefix_sharing="off", group_by_length=False)
+    assert [step for step, _ in shared.metrics] == [3, 6, 9]
+    for (_, one), (_, other) in zip(shared.metrics, separate.metrics, strict=True):
+        for name in ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens"):
+            assert one[name] == pytest.approx(other[name], rel=2e-3, abs=1e-4), name
+    trained = separate.weights()
+    assert all(torch.allclose(weight, trained[name], atol=2e-4) for name, weight in shared.weights().items())

@@ -63,6 +63,11 @@ def test_forward_and_backward_measured(measured, tiny_policy, tmp_path, monkeypa
 LENGTHS = [10, 70, 20, 100, 30, 40, 90, 25]
 
 
+def padded(lengths):
+    """Return the function that counts the tokens of padded rows with one text each."""
+    return lambda rows: max(lengths[row] for row in rows) * len(rows)
+
+
 def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
     return SimpleNamespace(
         state=SimpleNamespace(max_steps=steps, global_step=done),
@@ -83,9 +88,9 @@ def trainer_of(*, steps, done=0, accumulation=2, processes=1, micro=2):
     )
 
 
-@pytest.mark.parametrize(("done", "expected_steps"), [(0, 40), (10, 30)])
+@pytest.mark.parametrize(("done", "expected_steps"), [(0, 80), (10, 70)])
 def test_estimate_covers_remaining_micro_batches(done, expected_steps, monkeypatch, caplog):
-    trainer, measured_batches = trainer_of(steps=40, done=done), []
+    trainer, measured_batches = trainer_of(steps=80, done=done), []
 
     def seconds(trainer, model, batch):
         measured_batches.append(max(LENGTHS[row] for row in batch))
@@ -93,16 +98,14 @@ def test_estimate_covers_remaining_micro_batches(done, expected_steps, monkeypat
 
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", seconds)
     with caplog.at_level(logging.INFO):
-        result = log_time_estimate(
-            trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), [(n,) for n in LENGTHS]
-        )
+        result = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), padded(LENGTHS))
     order = trainer.sampler.epoch_order(0)
     widths = [max(LENGTHS[row] for row in order[at : at + 2]) for at in range(0, 8, 2)]
     assert result == pytest.approx(expected_steps * 2 * sum(0.002 * width for width in widths) / 4)
     assert [measured_batches[0], *measured_batches[1::2]] == [100] * (
         1 + len(measured_batches) // 2
     )  # the first one warms up
-    assert len(measured_batches) == 5  # two rounds, as measuring may cost a few of the 60 or 80 micro batches
+    assert len(measured_batches) == 3  # one round, as measuring may cost a few of the 140 or 160 micro batches
     assert f"{expected_steps} steps of about 0." in caplog.text
 
 
@@ -110,7 +113,7 @@ def test_short_passes_averaged_within_budget(monkeypatch):
     passes = iter([0.3, 0.2, 9.0, 0.6, 9.0, 0.1, 9.0])  # the first one, then longest and median in turns
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: next(passes))
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
-    result = log_time_estimate(trainer_of(steps=400), model, [(50,)] * 8)  # all are as long as the longest
+    result = log_time_estimate(trainer_of(steps=400), model, padded([50] * 8))  # all are as long as the longest
     assert result == pytest.approx(800 * 0.9 / 3)
     assert [*passes] == []
 
@@ -121,34 +124,30 @@ def test_long_pass_measured_once(monkeypatch):
         micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: measured_batches.append(batch) or 5.0
     )
     model = SimpleNamespace(zero_grad=lambda set_to_none: None)
-    assert log_time_estimate(trainer_of(steps=20), model, [(50,)] * 8) == 20 * 2 * 5.0
+    assert log_time_estimate(trainer_of(steps=50), model, padded([50] * 8)) == 50 * 2 * 5.0
     assert len(measured_batches) == 2
 
 
 @pytest.mark.parametrize(
-    "changes", [{"steps": 14}, {"steps": 100, "done": 86}, {"steps": 20, "accumulation": 1}, {"steps": 99, "micro": 9}]
+    "changes", [{"steps": 49}, {"steps": 100, "done": 51}, {"steps": 99, "accumulation": 1}, {"steps": 99, "micro": 9}]
 )
 def test_short_trainings_not_measured(changes, monkeypatch):
     monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda *args: pytest.fail("measured"))
-    assert log_time_estimate(trainer_of(**changes), None, [(n,) for n in LENGTHS]) is None
+    assert log_time_estimate(trainer_of(**changes), None, padded(LENGTHS)) is None
 
 
-def test_unshared_pairs_count_both_texts(monkeypatch):
-    trainer = trainer_of(steps=40, micro=1)
-    texts = [(n, 2 * n) for n in LENGTHS]
-    monkeypatch.setattr(
-        micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: 0.001 * 4 * LENGTHS[batch[0]]
-    )
-    result = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), texts)
-    assert result == pytest.approx(40 * 2 * 0.004 * sum(LENGTHS) / 8)
+@pytest.mark.parametrize(("steps", "rounds"), [(75, 1), (125, 2), (200, 3), (1000, 5)])
+def test_measuring_is_small_share_of_training(steps, rounds, monkeypatch):
+    passes = []
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda *args: passes.append(1) or 0.01)
+    log_time_estimate(trainer_of(steps=steps), SimpleNamespace(zero_grad=lambda set_to_none: None), padded(LENGTHS))
+    assert len(passes) == 1 + 2 * rounds
 
 
 def test_seconds_interpolated_by_tokens(monkeypatch):
-    trainer = trainer_of(steps=40, micro=1)
+    trainer = trainer_of(steps=50, micro=1)
     seconds = {300: 4.0, 500: 10.0}  # the median of these lengths, and the longest
-    lengths = [(100,), (100,), (100,), (300,), (300,), (400,), (400,), (500,)]
-    monkeypatch.setattr(
-        micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: seconds[lengths[batch[0]][0]]
-    )
-    result = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), lengths)
-    assert result == pytest.approx(40 * 2 * (3 * 4 / 3 + 2 * 4 + 2 * 7 + 10) / 8)
+    lengths = [100, 100, 100, 300, 300, 400, 400, 500]
+    monkeypatch.setattr(micro_batch, "_micro_batch_seconds", lambda trainer, model, batch: seconds[lengths[batch[0]]])
+    result = log_time_estimate(trainer, SimpleNamespace(zero_grad=lambda set_to_none: None), padded(lengths))
+    assert result == pytest.approx(50 * 2 * (3 * 4 / 3 + 2 * 4 + 2 * 7 + 10) / 8)

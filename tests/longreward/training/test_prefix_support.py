@@ -78,13 +78,13 @@ def test_learned_positions_supported():
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(64, False), (65, True)])
-def test_sliding_window_must_cover_longest_pair(longest, refused):
+def test_sliding_window_must_cover_longest_text(longest, refused):
     model = MistralForCausalLM(MistralConfig(**SIZES, sliding_window=64)).eval()
     reason = unsupported_reason(model, longest=longest)
     assert (reason is not None) is refused
     assert unsupported_config_reason(model, longest=longest) == reason  # what preflight knows without weights
     if reason:
-        assert "64 tokens back, and the longest pair has 65" in reason
+        assert "64 tokens back, and the longest text has 65" in reason
 
 
 def test_disabled_window_ignored():
@@ -113,11 +113,11 @@ def gemma3(**changes):
 
 
 @pytest.mark.parametrize(("longest", "refused"), [(40, False), (41, True)])
-def test_window_of_layer_must_cover_longest_pair(longest, refused):
+def test_window_of_layer_must_cover_longest_text(longest, refused):
     model = gemma3(sliding_window=512)
     model.model.layers[1].self_attn.sliding_window = 40
     reason = unsupported_reason(model, longest=longest)
-    assert reason == ("a layer of this model sees 40 tokens back, and the longest pair has 41" if refused else None)
+    assert reason == ("a layer of this model sees 40 tokens back, and the longest text has 41" if refused else None)
 
 
 def test_bidirectional_attention_unsupported():
@@ -152,11 +152,8 @@ def test_flex_attention_unsupported():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_trial_detects_different_hidden_states(dtype, monkeypatch):
-    def sees_all(attend, query, key, value, lengths):
-        return attend(query, key, value)
-
-    monkeypatch.setattr(prefix_attention, "_attend_pair", sees_all)
-    assert "on a trial pair its hidden states differ by" in unsupported_reason(llama().to(dtype), longest=20)
+    monkeypatch.setattr(prefix_attention, "_select_tokens", lambda states, branch: states[:, :, : branch[-1][1]])
+    assert "on trial texts its hidden states differ by" in unsupported_reason(llama().to(dtype), longest=20)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -241,7 +238,7 @@ def test_unknown_attention_argument_refused_unless_none():
     model = llama()
     batch = PairCollator(0)([{"prompt_ids": [5, 6], "chosen_ids": [7], "rejected_ids": [8, 9]}])
     share_prefix(model)
-    known = {"input_ids": batch["input_ids"], "packed_pairs": batch["packed_pairs"], "use_cache": False}
+    known = {"input_ids": batch["input_ids"], "packed_texts": batch["packed_texts"], "use_cache": False}
     plain = model.base_model(**known).last_hidden_state
     assert torch.equal(model.base_model(**known, block_indices=None).last_hidden_state, plain)
     with pytest.raises(SharedPrefixError, match="LlamaAttention passes block_indices to its attention"):
@@ -252,34 +249,46 @@ def test_attention_mask_refused():
     query, key, value = states(5)
     with pytest.raises(SharedPrefixError, match="Linear passes attention_mask to its attention"):
         shared_prefix_attention(
-            eager_kernel, torch.nn.Linear(1, 1), query, key, value, torch.zeros(1), pair_lengths=((3, 1, 1),)
+            eager_kernel, torch.nn.Linear(1, 1), query, key, value, torch.zeros(1), packed_row=packed_row(5)
         )
 
 
 @pytest.mark.parametrize(
-    ("lengths", "options", "reason"),
+    ("row", "options", "reason"),
     [
-        (((6, 2, 4),), {"sliding_window": 9}, "sees 9 tokens back, and the longest pair has 10"),
-        (((6, 4, 2), (3, 1, 1)), {"sliding_window": 9}, "sees 9 tokens back, and the longest pair has 10"),
+        (((6, 2, 4),), {"sliding_window": 9}, "sees 9 tokens back, and the longest text has 10"),
+        (((3, 1, 1), (6, 2, 4)), {"sliding_window": 9}, "sees 9 tokens back, and the longest text has 10"),
         (((6, 2, 4),), {"is_causal": False}, "Module lets tokens see those behind them"),
         (((6, 2, 4),), {"sliding_window": 10, "is_causal": True}, None),
         (((6, 2, 4),), {"sliding_window": -1}, None),
-        (((6, 2, 4), (6, 1, 4)), {}, None),  # a token of padding behind the second row
+        (((3, 1, 1), (6, 2, 4)), {}, None),
     ],
 )
-def test_each_batch_checked_against_layer(lengths, options, reason):
+def test_each_batch_checked_against_layer(row, options, reason):
     module = torch.nn.Module()
     module.num_key_value_groups = 2
-    query, key, value = (one.repeat(len(lengths), 1, 1, 1) for one in states(12))
+    tokens = sum(map(sum, row))
+    branches = []
+    for prompt, chosen, rejected in row:
+        start = branches[-1][-1][1] if branches else 0
+        end = start + prompt + chosen
+        branches += [((start, end),), ((start, start + prompt), (end, end + rejected))]
+    arguments = {"packed_row": {"branches": tuple(branches)}, **options}
+    query, key, value = states(tokens)
     if reason is None:
-        result, _ = shared_prefix_attention(
-            eager_kernel, module, query, key, value, None, pair_lengths=lengths, **options
-        )
-        assert result.shape[1] == 12
-        assert [result[row, sum(pair) :].abs().sum().item() for row, pair in enumerate(lengths)] == [0] * len(lengths)
+        result, _ = shared_prefix_attention(eager_kernel, module, query, key, value, None, **arguments)
+        assert result.shape[1] == tokens
         return
     with pytest.raises(SharedPrefixError, match=reason):
-        shared_prefix_attention(eager_kernel, module, query, key, value, None, pair_lengths=lengths, **options)
+        shared_prefix_attention(eager_kernel, module, query, key, value, None, **arguments)
+
+
+def packed_row(prompt_and_chosen: int, prompt: int = 0, rejected: int = 0):
+    """The row of a pair."""
+    first = ((0, prompt_and_chosen),)
+    if not rejected:
+        return {"branches": (first,)}
+    return {"branches": (first, ((0, prompt), (prompt_and_chosen, prompt_and_chosen + rejected)))}
 
 
 HEADS, WIDTH = 4, 8
@@ -317,7 +326,7 @@ def test_score_caps_and_sinks_equal_separate_texts(causal, name, monkeypatch):
     options = {"softcap": {"softcap": 2.0}, "s_aux": {"s_aux": torch.tensor([0.5, -1.0, 2.0, 0.0])}}[name]
     query, key, value = states(6 + 3 + 5)  # prompt, chosen, rejected
     result, _ = shared_prefix_attention(
-        causal, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **options
+        causal, module, query, key, value, None, packed_row=packed_row(9, 6, 5), **SHARED, **options
     )
     rejected = [*range(6), *range(9, 14)]
     of_chosen = by_hand(
@@ -331,7 +340,7 @@ def test_score_caps_and_sinks_equal_separate_texts(causal, name, monkeypatch):
     torch.testing.assert_close(result, torch.cat([of_chosen, of_rejected[:, 6:]], dim=1), rtol=1e-4, atol=1e-5)
     with pytest.raises(SharedPrefixError, match=f"{name}.*sdpa cannot"):
         shared_prefix_attention(
-            sdpa_kernel, module, query, key, value, None, pair_lengths=((6, 3, 5),), **SHARED, **options
+            sdpa_kernel, module, query, key, value, None, packed_row=packed_row(9, 6, 5), **SHARED, **options
         )
 
 
@@ -396,20 +405,21 @@ def test_failed_self_check_disables_sharing(tmp_path, tiny_policy, caplog, monke
         figures = run_training(tmp_path, tiny_policy, prefix_sharing="auto")
     assert len(figures) == 3
     assert (
-        "prefix sharing is off, so each prompt is computed twice: a self-check failed with ZeroDivision" in caplog.text
+        "prefix sharing is off, so prefixes that texts share are computed for each text: a self-check failed with "
+        "ZeroDivision" in caplog.text
     )
     with pytest.raises(PolicyError, match="prefix_sharing is on, and this model cannot: a self-check failed"):
         run_training(tmp_path, tiny_policy, prefix_sharing="on")
 
 
-def test_window_compared_with_longest_pair_of_data(tmp_path, tiny_policy, caplog):
+def test_window_compared_with_longest_text_of_data(tmp_path, tiny_policy, caplog):
     folder = tmp_path / "windows"
     sizes = {**SIZES, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 64, "sliding_window": 20}
     MistralForCausalLM(MistralConfig(**sizes)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(folder)
     with caplog.at_level(logging.WARNING):
         run_training(tmp_path, folder)
-    assert "some of its layers see 20 tokens back, and the longest pair has 22" in caplog.text
+    assert "some of its layers see 20 tokens back, and the longest text has 22" in caplog.text
 
 
 def test_model_with_dropout_starts_at_reference(tmp_path, tiny_policy):

@@ -1,26 +1,28 @@
-"""One step of TRL's DPO trainer, in tests that compare shared prefixes with TRL by itself."""
+"""One step of a trainer of TRL, in tests that compare shared prefixes with TRL by itself."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
-from trl import DPOTrainer
 
-DPO_SETTINGS: dict[str, Any] = {
+SETTINGS: dict[str, Any] = {
     "max_length": None,
-    "beta": 0.15,
-    "loss_type": ["sigmoid", "sft"],
-    "loss_weights": [1.0, 0.1],
     "bf16": False,
     "gradient_checkpointing": False,
     "report_to": "none",
     "disable_tqdm": True,
 }
+DPO_SETTINGS: dict[str, Any] = {
+    **SETTINGS,
+    "beta": 0.15,
+    "loss_type": ["sigmoid", "sft"],
+    "loss_weights": [1.0, 0.1],
+}
 
 
 @dataclass
-class DPOStep:
+class TrainingStep:
     """What one step computed."""
 
     loss: float
@@ -38,8 +40,8 @@ def make_model(config: Any, attention: str) -> Any:
     return model
 
 
-def compute_step(trainer: DPOTrainer, rows: int | None = None) -> DPOStep:
-    """Compute the loss and the gradients of one batch with the first `rows` pairs (None: all)."""
+def compute_step(trainer: Any, rows: int | None = None) -> TrainingStep:
+    """Compute the loss and the gradients of one batch with the first `rows` rows (None: all)."""
     trainer.model.train()
     if trainer.args.gradient_checkpointing:  # train() would enable it
         trainer.model.activation_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
@@ -47,7 +49,7 @@ def compute_step(trainer: DPOTrainer, rows: int | None = None) -> DPOStep:
     batch = trainer._prepare_inputs(trainer.data_collator(list(trainer.train_dataset)[:rows]))
     loss = trainer.compute_loss(trainer.accelerator.prepare_model(trainer.model), batch)  # prepared: with autocast
     loss.backward()
-    return DPOStep(
+    return TrainingStep(
         loss=loss.item(),
         metrics={name: values[-1] for name, values in trainer._metrics["train"].items()},
         gradients={
