@@ -3,8 +3,8 @@
     for check in (await check_formats(params.judge, load_prompts(), limit_s=60)).unreadable:
         print(check.subject, check.problem)     # faithfulness the answer holds no verdict …
 
-Each prompt is sent once, about eight calls in all, and once more with a reminder of the format where the reply is
-unreadable. With `score.statements_per_call` above 1, so is the prompt for several statements. The ledger is neither
+Each prompt is sent once, about eight calls in all, and once more where the reply is unreadable: with a reminder of the
+format, or as before if the reply repeats itself. With `score.statements_per_call` above 1, so is the prompt for several statements. The ledger is neither
 read nor written.
 """
 
