@@ -60,19 +60,26 @@ def run_pipeline(seed: int) -> dict[str, Any]:
 
 
 def print_differences(tables: dict[int, dict[str, Any]]) -> None:
-    """Print one line per comparison and measure: SFT and DPO (means over the seeds), then the difference by seed."""
+    """Print one line per comparison and measure: SFT and DPO (means over the seeds), then the difference by seed.
+
+    Bold: significant among all differences of the seed's report.
+    """
     rows = {seed: {(row["comparison"], row["measure"]): row for row in table["rows"]} for seed, table in tables.items()}
     print(f"| comparison | measure | SFT | DPO | {' | '.join(f'seed {seed}' for seed in tables)} | mean |")
     print("|---" * (5 + len(tables)) + "|")
     for comparison, measure in next(iter(rows.values())):
         by_seed = [seed_rows[comparison, measure] for seed_rows in rows.values()]
-        sft, dpo, differences = ([row[key]["value"] for row in by_seed] for key in ("sft", "dpo", "difference"))
-        cells = " | ".join(f"{difference:+.3f}" for difference in differences)
-        print(
-            f"| {comparison} | {measure} | {fmean(sft):.3f} | {fmean(dpo):.3f} | {cells} | {fmean(differences):+.3f} |"
-        )
+        sft, dpo, mean = (fmean(row[key]["value"] for row in by_seed) for key in ("first", "second", "difference"))
+        cells = " | ".join(format_difference(row["difference"]) for row in by_seed)
+        print(f"| {comparison} | {measure} | {sft:.3f} | {dpo:.3f} | {cells} | {mean:+.3f} |")
     for seed, table in tables.items():
         print(f"\nseed {seed}: {table['sentence']}")
+
+
+def format_difference(difference: dict[str, float]) -> str:
+    """Return the difference, bold where it is significant."""
+    bold = "**" if difference["p_corrected"] <= difference["level"] else ""
+    return f"{bold}{difference['value']:+.3f}{bold}"
 
 
 if __name__ == "__main__":

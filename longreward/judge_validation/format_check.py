@@ -4,8 +4,8 @@
         print(check.subject, check.problem)     # faithfulness the answer holds no verdict …
 
 Each prompt is sent once, about eight calls in all, and once more where the reply is unreadable: with a reminder of the
-format, or as before if the reply repeats itself. With `score.statements_per_call` above 1, so is the prompt for several statements. The ledger is neither
-read nor written.
+format, or as before if the reply repeats itself. With `score.statements_per_call` above 1, so is the prompt for several
+statements. The ledger is neither read nor written.
 """
 
 import asyncio
