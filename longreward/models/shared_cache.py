@@ -196,6 +196,7 @@ def unsupported_reason(model: Any) -> str | None:
     return _reasons[model] or None
 
 
+@torch.no_grad()
 def _find_reason(model: Any) -> str:
     if not all(type(layer) is PreallocatedLayer for layer in preallocated_cache(model.config).layers):
         return "some layers have windows"
