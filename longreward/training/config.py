@@ -71,7 +71,7 @@ class OptimizationSettings(Config):
     """Recompute activations: less memory for about a fifth more time. Long contexts need it, small models do not."""
     bf16: bool | Literal["auto"] = "auto"
     """Compute in bfloat16 (autocast); weights and optimizer keep their type. auto: on a GPU that has it; on a CPU where
-    a short measurement of the model shows that it is at least 1.2 times as fast as float32. The log and the metric
+    a short measurement of the model shows that it is at least 1.5 times as fast as float32. The log and the metric
     `bf16` show the choice, and a resumed training keeps it."""
     lora: LoraSettings | None = None
     """null: train all weights."""
