@@ -37,7 +37,7 @@ def resolve(setting, policy, state):
     return resolve_bf16(setting, policy, state=state, rows=4, tokens=300)
 
 
-@pytest.mark.parametrize(("speedup", "choice"), [(0.2, False), (1.19, False), (1.21, True), (2.0, True)])
+@pytest.mark.parametrize(("speedup", "choice"), [(0.2, False), (1.49, False), (1.51, True), (2.0, True)])
 def test_cpu_uses_bfloat16_if_clearly_faster(speedup, choice, tmp_path, monkeypatch, caplog):
     measurements = set_speedup(monkeypatch, speedup)
     with caplog.at_level(logging.INFO):
