@@ -30,6 +30,7 @@ from longreward.builtin.gold import GoldMeasures, measure_against_gold
 from longreward.builtin.natural_corpus import is_natural_gold, read_natural_gold
 from longreward.builtin.natural_gold import measure_natural
 from longreward.data.formats import read_examples
+from longreward.evaluation.measures import gold_reward
 from longreward.models.policy import Policy, load_policy
 from longreward.models.sampling import SampleConfig, sample
 from longreward.params import preset_path, read_params
@@ -145,8 +146,11 @@ def extremes_difference(item: Sequence[JudgedResponse]) -> float:
     worst = min(reversed(scored), key=lambda response: response.reward or 0.0)
     if best.reward == worst.reward:
         return 0.0
-    # As in `longreward.study.real`.
-    return best.gold.recall * (1 - best.gold.unsupported) - worst.gold.recall * (1 - worst.gold.unsupported)
+    better, worse = (
+        gold_reward({"recall": response.gold.recall, "unsupported": response.gold.unsupported})
+        for response in (best, worst)
+    )
+    return better - worse
 
 
 def mean_scores(group: Sequence[JudgedResponse]) -> str:

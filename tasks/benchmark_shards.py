@@ -19,7 +19,7 @@ from longreward.tasks.shards import OnProgress, run_in_shards
 from longreward.tasks.stage import StageRun
 from longreward.tasks.state import ledger_file
 from longreward.utils.jsonl import write_rows
-from longreward.utils.lazy_map import LazyMap
+from longreward.utils.lazy_map import lazy_zip
 
 Answers = dict[tuple[str, Role], Sequence[Answer]]
 """By benchmark and model, in the order of the cases; they are read from the shards on access."""
@@ -83,15 +83,12 @@ async def _judge_answers(
 ) -> Sequence[Verdict]:
     """Return the verdicts on all answers, which are read from the shards on access."""
 
-    def pair(case: Case, answer: Answer) -> tuple[Case, Answer]:
-        return case, answer
-
     async def judge_shard(shard: Sequence[tuple[Case, Answer]], on_progress: OnProgress) -> Iterable[Verdict]:
         return chain.from_iterable(await benchmark.judge(judge, shard, on_progress=on_progress))
 
     return await run_in_shards(
         f"{benchmark.name}-{role}-verdicts",
-        LazyMap(pair, benchmark.cases, answers),
+        lazy_zip(benchmark.cases, answers),
         judge_shard,
         record=Verdict,
         folder=run.state,

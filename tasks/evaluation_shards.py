@@ -12,9 +12,9 @@ from longreward.reward import ScoredExample, Scorer
 from longreward.tasks.evaluation_records import MODELS
 from longreward.tasks.policy_server import open_policy
 from longreward.tasks.sample_shards import sample_in_shards
-from longreward.tasks.score_shards import ScoringItem, score_in_shards
+from longreward.tasks.score_shards import score_in_shards
 from longreward.tasks.stage import StageRun
-from longreward.utils.lazy_map import LazyMap
+from longreward.utils.lazy_map import LazyMap, lazy_zip
 
 
 async def answer_as_model(
@@ -63,11 +63,7 @@ async def score_answers(
     answers: Sequence[Sequence[Response]],
 ) -> Iterable[ScoredExample]:
     """Score a model's answers to each held-out prompt with the judge, those of all decodings at once."""
-
-    def pair(example: Example, group: Sequence[Response]) -> ScoringItem:
-        return example, group
-
-    items = LazyMap(pair, examples, answers)
+    items = lazy_zip(examples, answers)
     return await score_in_shards(verdict_shards(role), judge, items, run.params.score, scorer=scorer, folder=run.state)
 
 

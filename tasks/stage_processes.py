@@ -120,11 +120,12 @@ _server: ForkServer | None = None
 def preload_models(stages: Collection[str]) -> None:
     """Start the fork server of the next `fork_server` of this process, with the model libraries of these stages.
 
-    It runs in the current folder. It imports them while Prefect starts, and ends with this process.
+    Without names, those of all stages. It runs in the current folder, imports them while Prefect starts, and ends with
+    this process.
     """
     global _preloaded
-    if _forkable_commands(stages):
-        _preloaded = _ServerProcess.start(stages)
+    if commands := _forkable_commands(stages):
+        _preloaded = _ServerProcess.start(commands)
 
 
 @asynccontextmanager
@@ -147,11 +148,13 @@ async def fork_server(stages: Collection[str], *, environment: Mapping[str, str]
 
 
 def _forkable_commands(stages: Collection[str]) -> dict[str, str]:
-    """Return the commands of the stages that a fork server can start; none on a machine where none may be forked."""
+    """Return the commands of these or (none) all stages that a fork server can start, where stages may be forked."""
     if not forks_stages():
         return {}
     entries = stage_entries()
-    return {name: entries[name].command for name in stages if MODULE_COMMAND.fullmatch(entries[name].command)}
+    return {
+        name: entries[name].command for name in stages or entries if MODULE_COMMAND.fullmatch(entries[name].command)
+    }
 
 
 def forks_stages() -> bool:

@@ -67,7 +67,7 @@ def _report_if_up_to_date(requested: list[str]) -> bool:
 
 def _run_pipeline(options: argparse.Namespace) -> NoReturn:
     from longreward.params import preset_path
-    from longreward.tasks.dvc_files import check_inputs, stage_entries
+    from longreward.tasks.dvc_files import check_inputs
     from longreward.tasks.experiments import Settings
     from longreward.tasks.stage_processes import preload_models
 
@@ -76,7 +76,7 @@ def _run_pipeline(options: argparse.Namespace) -> NoReturn:
     settings.check()
     if not settings:  # an experiment works in a private copy, with its own inputs and code
         check_inputs(options.stages)
-        preload_models(options.stages or stage_entries())
+        preload_models(options.stages)
     from longreward.flows.pipeline import shell_pipeline
     from longreward.tasks.flow_runner import final_state, run_as_program
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, overload
 
+A = TypeVar("A")
+B = TypeVar("B")
 R = TypeVar("R")
 
 
@@ -29,3 +31,12 @@ class LazyMap(Sequence[R], Generic[R]):
     def __getitem__(self, index: int | slice) -> "R | LazyMap[R]":
         items = [sequence[index] for sequence in self._sequences]
         return LazyMap(self._function, *items) if isinstance(index, slice) else self._function(*items)
+
+
+def lazy_zip(first: Sequence[A], second: Sequence[B]) -> Sequence[tuple[A, B]]:
+    """Return the pairs of items at the same position. Raises ValueError if the sequences have different lengths.
+
+    >>> lazy_zip("ab", range(2))[1]
+    ('b', 1)
+    """
+    return LazyMap(lambda *items: items, first, second)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from prefect import flow
 from recorded_run import RecordedRun
+from unreadable_model import UnreadableModel
 
 from longreward.errors import NothingScored
-from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig
+from longreward.judge import Judge, JudgeConfig
 from longreward.params import Params
 from longreward.records import Example, Response
 from longreward.reward import ScoreConfig, Scorer
@@ -26,20 +27,6 @@ ANSWERS = [
     ]
     for example in EXAMPLES
 ]
-
-
-class UnreadableModel:
-    name = "chatty"
-
-    def __init__(self) -> None:
-        self.requests = 0
-
-    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        self.requests += 1
-        return ChatReply("What a good answer!")
-
-    async def close(self) -> None:
-        pass
 
 
 @pytest.mark.usefixtures("prefect_server")

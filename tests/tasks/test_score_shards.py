@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from prefect import flow
 from recorded_run import RecordedRun
+from unreadable_model import UnreadableModel
 
 from longreward.errors import BatchPending, NothingScored
-from longreward.judge import ChatReply, ChatRequest, Judge, JudgeConfig, open_judge
+from longreward.judge import Judge, JudgeConfig, open_judge
 from longreward.params import Params
 from longreward.records import DIMENSIONS, Dimension, Example, Response, ScoredResponse, Verdict
 from longreward.reward import ScoreConfig, Scorer
@@ -23,16 +24,6 @@ RESPONSES = [
     Response(id=f"1-{n}", example_id="1", query=EXAMPLE.query, text=text)
     for n, text in enumerate(("Ann Lee did, in 1905.", "Nobody knows.", "It was Tom Ray."))
 ]
-
-
-class UnreadableModel:
-    name = "chatty"
-
-    async def complete(self, request: ChatRequest, *, temperature: float) -> ChatReply:
-        return ChatReply("" if request.template == "extraction" else "What a good answer!")
-
-    async def close(self) -> None:
-        pass
 
 
 def stage_run(folder: Path) -> StageRun:
